@@ -1,1 +1,19 @@
+//! Collector: a gRPC node that runs uploaded WebAssembly components as sandboxed methods.
+//!
+//! The modules in the order a call travels: bytes → [`rpc`] → [`tenancy`] (`Permit`) → [`registry`] (`ValidCall`) →
+//! [`dispatch`] → [`exec`] (`Outcome`) → [`rpc`] → bytes. [`node`] puts them together; [`domain`] has the words they
+//! share.
 
+pub mod cli;
+pub mod config;
+mod data;
+pub mod dispatch;
+pub mod domain;
+pub mod exec;
+pub mod lifecycle;
+pub mod node;
+pub mod registry;
+pub mod rpc;
+mod selfcheck;
+pub mod telemetry;
+pub mod tenancy;

@@ -1,0 +1,210 @@
+//! One configuration: a struct of each module's own. Flags > `COLLECTOR_*` > file > defaults; unknown keys are refused.
+//!
+//! A key of the file is `section.key`, in the environment `COLLECTOR_SECTION__KEY`, as a flag `--set section.key=value`.
+
+use crate::dispatch::artifacts;
+use crate::domain::Limits;
+use crate::exec::wasm;
+use crate::rpc;
+use crate::telemetry;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use toml::{Table, Value};
+
+/// The whole configuration of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The data folder: artifacts, compiled code, the node's key and identity. One node at a time.
+    pub data: PathBuf,
+    /// The port and its connections.
+    pub server: rpc::Config,
+    /// What one call may use.
+    pub limits: Limits,
+    /// Uploaded code.
+    pub artifacts: artifacts::Config,
+    /// The Wasm engine.
+    pub wasm: wasm::Config,
+    /// The log.
+    pub log: telemetry::Config,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: PathBuf::from("data"),
+            server: rpc::Config::default(),
+            limits: Limits::default(),
+            artifacts: artifacts::Config::default(),
+            wasm: wasm::Config::default(),
+            log: telemetry::Config::default(),
+        }
+    }
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file is not there or not readable.
+    #[error("cannot read the configuration {path}: {why}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        why: std::io::Error,
+    },
+    /// The file is no TOML.
+    #[error("{path} is not valid TOML: {why}")]
+    Syntax {
+        /// Which.
+        path: PathBuf,
+        /// Where and why.
+        why: Box<toml::de::Error>,
+    },
+    /// A flag or variable names no key.
+    #[error("{0} names no setting: write section.key=value")]
+    NoKey(String),
+    /// An unknown key, or a value of the wrong type.
+    #[error("{0}")]
+    Value(String),
+    /// A limit that cannot be kept.
+    #[error(transparent)]
+    Limits(#[from] crate::domain::LimitsError),
+}
+
+/// Variables that start like settings and are none.
+const NOT_SETTINGS: [&str; 3] = ["COLLECTOR_CONFIG", "COLLECTOR_GUEST_CACHE", "COLLECTOR_NODE"];
+
+impl Config {
+    /// Puts the layers together.
+    ///
+    /// * `file`: the configuration file, if any.
+    /// * `environment`: variables; those that do not start with `COLLECTOR_` are passed over.
+    /// * `flags`: `section.key=value`, the last one of a key wins.
+    /// * errors: a key or value that does not fit, naming it; never a silent default.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+        flags: &[String],
+    ) -> Result<Self, ConfigError> {
+        let mut table = match file {
+            Some(path) => read(path)?,
+            None => Table::new(),
+        };
+        for (name, value) in environment {
+            if let Some(key) = name.strip_prefix("COLLECTOR_").filter(|_| !NOT_SETTINGS.contains(&name.as_str())) {
+                let path: Vec<String> = key.to_lowercase().split("__").map(str::to_owned).collect();
+                set(&mut table, &path, &value).ok_or(ConfigError::NoKey(name))?;
+            }
+        }
+        for flag in flags {
+            let (key, value) = flag.split_once('=').ok_or_else(|| ConfigError::NoKey(flag.clone()))?;
+            let path: Vec<String> = key.split('.').map(str::to_owned).collect();
+            set(&mut table, &path, value).ok_or_else(|| ConfigError::NoKey(flag.clone()))?;
+        }
+        let config: Self = table
+            .try_into()
+            .map_err(|why: toml::de::Error| ConfigError::Value(format!("configuration: {}", why.to_string().trim())))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Refuses combinations that cannot be kept.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.limits.check()?;
+        if !self.wasm.metering && self.limits.fuel > 0 {
+            return Err(ConfigError::Value("limits.fuel needs wasm.metering = true".to_owned()));
+        }
+        for (key, zero) in [
+            ("wasm.slots", self.wasm.slots == 0),
+            ("wasm.compilers", self.wasm.compilers == 0),
+            ("wasm.programs", self.wasm.programs == 0),
+            ("server.connections", self.server.connections == 0),
+            ("server.streams", self.server.streams == 0),
+            ("artifacts.max_mib", self.artifacts.max_mib == 0),
+        ] {
+            if zero {
+                return Err(ConfigError::Value(format!("{key} must be above 0")));
+            }
+        }
+        if self.wasm.slots > 4_096 {
+            return Err(ConfigError::Value("wasm.slots must be at most 4096: each reserves 4 GiB of addresses".into()));
+        }
+        Ok(())
+    }
+}
+
+fn read(path: &Path) -> Result<Table, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|why| ConfigError::File { path: path.to_owned(), why })?;
+    text.parse().map_err(|why| ConfigError::Syntax { path: path.to_owned(), why: Box::new(why) })
+}
+
+/// Puts a value at a path; `None` if the path leads nowhere.
+fn set(table: &mut Table, path: &[String], value: &str) -> Option<()> {
+    let (key, rest) = path.split_first()?;
+    if key.is_empty() {
+        return None;
+    }
+    if rest.is_empty() {
+        table.insert(key.clone(), scalar(value));
+        return Some(());
+    }
+    let below = table.entry(key.clone()).or_insert_with(|| Value::Table(Table::new()));
+    set(below.as_table_mut()?, rest, value)
+}
+
+/// A number or a truth value where the text is one, else the text.
+fn scalar(text: &str) -> Value {
+    match (text.parse::<i64>(), text.parse::<bool>()) {
+        (Ok(number), _) => Value::Integer(number),
+        (_, Ok(truth)) => Value::Boolean(truth),
+        _ => Value::String(text.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vars(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    fn load(file: &str, env: &[(&str, &str)], flags: &[&str]) -> Result<Config, ConfigError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("collector.toml");
+        std::fs::write(&path, file).unwrap();
+        let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        Config::load(Some(&path), vars(env), &flags)
+    }
+
+    #[test]
+    fn nearer_layers_win() {
+        let file = "[limits]\nmemory_mib = 10\nlog_bytes = 1\nfuel = 7";
+        let env = [("COLLECTOR_LIMITS__MEMORY_MIB", "20"), ("COLLECTOR_LIMITS__FUEL", "8"), ("HOME", "x")];
+        let config = load(file, &env, &["limits.fuel=9", "server.listen=127.0.0.1:1"]).unwrap();
+        assert_eq!((config.limits.log_bytes, config.limits.memory_mib, config.limits.fuel), (1, 20, 9));
+        assert_eq!(config.server.listen.port(), 1);
+        assert_eq!(config.limits.resources, Limits::default().resources);
+    }
+
+    #[test]
+    fn unknown_keys_and_wrong_values_are_named() {
+        let says = |file: &str, env: &[(&str, &str)], flags: &[&str]| load(file, env, flags).unwrap_err().to_string();
+        assert!(says("[limit]\nx = 1", &[], &[]).contains("limit"));
+        assert!(says("", &[("COLLECTOR_LIMITS__MEMROY", "1")], &[]).contains("memroy"));
+        assert!(says("", &[], &["limits.memory_mib=lots"]).contains("memory_mib"));
+        assert!(says("", &[], &["limits.memory_mib=0"]).contains("memory_mib"));
+        assert!(says("", &[], &["data"]).contains("data"));
+        assert!(says("", &[], &["wasm.metering=false", "limits.fuel=1"]).contains("metering"));
+        assert!(says("not toml", &[], &[]).contains("not valid TOML"));
+        let missing = Config::load(Some(Path::new("no-such-file.toml")), [], &[]);
+        assert!(matches!(missing, Err(ConfigError::File { .. })));
+    }
+
+    #[test]
+    fn defaults_pass_their_own_check() {
+        assert!(Config::default().check().is_ok());
+        assert_eq!(Config::load(None, [], &[]).unwrap(), Config::default());
+    }
+}

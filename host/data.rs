@@ -1,0 +1,157 @@
+//! The data folder: whose it is, and what the node keeps there about itself.
+//!
+//! `node.lock` held while the node lives, `node.key` authenticates compiled code, `node.id` names the node, `artifacts/`
+//! and `compiled/` belong to the modules of those names.
+
+use std::fs::{File, OpenOptions, Permissions, TryLockError};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+/// Why a data folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// Another node has it.
+    #[error("another node is using the data folder {0}; stop it, or give this one its own with --data")]
+    Locked(PathBuf),
+    /// The key can be read by others.
+    #[error("the node's key in {0} can be read by other users; make it private (chmod 600) or remove it for a new one")]
+    KeyNotPrivate(PathBuf),
+    /// The key or the id is not what this node writes.
+    #[error("{0} is damaged; remove it for a new one")]
+    Damaged(PathBuf),
+    /// The system said no.
+    #[error("cannot {what} in the data folder: {why}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// What it said.
+        why: io::Error,
+    },
+}
+
+/// A locked data folder.
+#[derive(Debug)]
+pub struct DataFolder {
+    root: PathBuf,
+    key: [u8; 32],
+    id: String,
+    _lock: File,
+}
+
+impl DataFolder {
+    /// Makes the folder if it is missing, private to this user, and locks it.
+    ///
+    /// * errors: `Locked` at once if another process has it; the lock goes with the process, however it ends.
+    pub fn open(root: &Path) -> Result<Self, DataError> {
+        let io = |what| move |why| DataError::Io { what, why };
+        if !root.exists() {
+            std::fs::create_dir_all(root).map_err(io("make a folder"))?;
+            std::fs::set_permissions(root, Permissions::from_mode(0o700)).map_err(io("make private"))?;
+        }
+        let lock = private().create(true).truncate(false).open(root.join("node.lock")).map_err(io("open the lock"))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(DataError::Locked(root.to_owned())),
+            Err(TryLockError::Error(why)) => return Err(io("take the lock")(why)),
+        }
+        let key = key(&root.join("node.key"))?;
+        let id = id(&root.join("node.id"))?;
+        Ok(Self { root: root.to_owned(), key, id, _lock: lock })
+    }
+
+    /// Authenticates what this node wrote for itself.
+    pub fn key(&self) -> &[u8; 32] {
+        &self.key
+    }
+
+    /// The node's name, made once.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Folder of uploaded artifacts.
+    pub fn artifacts(&self) -> PathBuf {
+        self.root.join("artifacts")
+    }
+
+    /// Folder of compiled code.
+    pub fn compiled(&self) -> PathBuf {
+        self.root.join("compiled")
+    }
+}
+
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600);
+    options
+}
+
+/// Reads a small file, or makes it with `fresh` content, durably.
+fn read_or_make(path: &Path, fresh: impl FnOnce() -> io::Result<Vec<u8>>) -> io::Result<Vec<u8>> {
+    match File::open(path) {
+        Ok(file) => {
+            let mut content = Vec::new();
+            file.take(1_024).read_to_end(&mut content)?;
+            Ok(content)
+        }
+        Err(why) if why.kind() == io::ErrorKind::NotFound => {
+            let content = fresh()?;
+            let mut file = private().create_new(true).open(path)?;
+            file.write_all(&content)?;
+            file.sync_all()?;
+            Ok(content)
+        }
+        Err(why) => Err(why),
+    }
+}
+
+fn key(path: &Path) -> Result<[u8; 32], DataError> {
+    let fresh = || {
+        let mut key = vec![0; 32];
+        getrandom::fill(&mut key).map_err(io::Error::other)?;
+        Ok(key)
+    };
+    let what = "read the node's key";
+    let content = read_or_make(path, fresh).map_err(|why| DataError::Io { what, why })?;
+    let mode = std::fs::metadata(path).map_err(|why| DataError::Io { what, why })?.permissions().mode();
+    if mode & 0o077 != 0 {
+        return Err(DataError::KeyNotPrivate(path.to_owned()));
+    }
+    content.try_into().map_err(|_| DataError::Damaged(path.to_owned()))
+}
+
+fn id(path: &Path) -> Result<String, DataError> {
+    let fresh = || Ok(uuid::Uuid::new_v4().to_string().into_bytes());
+    let content = read_or_make(path, fresh).map_err(|why| DataError::Io { what: "read the node's id", why })?;
+    let id = String::from_utf8(content).ok().filter(|id| uuid::Uuid::try_parse(id).is_ok());
+    id.ok_or_else(|| DataError::Damaged(path.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn x09_a_second_node_on_one_folder_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = DataFolder::open(dir.path()).unwrap();
+        assert!(matches!(DataFolder::open(dir.path()), Err(DataError::Locked(_))));
+        let (id, key) = (first.id().to_owned(), *first.key());
+        drop(first);
+        let again = DataFolder::open(dir.path()).unwrap();
+        assert_eq!((again.id(), again.key()), (id.as_str(), &key), "identity survives a restart");
+    }
+
+    #[test]
+    fn a_key_that_others_can_read_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(DataFolder::open(dir.path()).unwrap());
+        let path = dir.path().join("node.key");
+        std::fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        assert!(matches!(DataFolder::open(dir.path()), Err(DataError::KeyNotPrivate(_))));
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        std::fs::write(&path, b"short").unwrap();
+        assert!(matches!(DataFolder::open(dir.path()), Err(DataError::Damaged(_))));
+    }
+}

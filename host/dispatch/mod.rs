@@ -1,0 +1,79 @@
+//! From a call to the code that answers it.
+//!
+//! ```text
+//! Call -> Permit (tenancy) -> artifact -> ValidCall (registry) -> Job -> Outcome (exec)
+//! ```
+//!
+//! Not here yet: deployments, built-in services as targets, other nodes.
+
+pub mod artifacts;
+mod error;
+
+pub use error::DispatchError;
+
+use crate::domain::{Call, CodeSource, Deadline, Limits, Outcome};
+use crate::exec::{Executor, Job};
+use crate::registry;
+use crate::tenancy::{Caller, Tenancy, Verb};
+use artifacts::{Artifacts, Stored};
+use std::sync::Arc;
+
+/// Answers calls.
+pub struct Dispatcher {
+    tenancy: Tenancy,
+    artifacts: Artifacts,
+    executor: Arc<dyn Executor>,
+    limits: Limits,
+}
+
+/// A call that was answered.
+#[derive(Debug)]
+pub struct Served {
+    /// The answer and its receipt.
+    pub outcome: Outcome,
+    /// Full protobuf name of the reply message, where it is known.
+    pub output_type: Option<String>,
+}
+
+impl Dispatcher {
+    /// * `limits`: the node's own; a call may lower them.
+    pub fn new(tenancy: Tenancy, artifacts: Artifacts, executor: Arc<dyn Executor>, limits: Limits) -> Self {
+        Self { tenancy, artifacts, executor, limits }
+    }
+
+    /// The latest end of a call that arrives now.
+    pub fn deadline(&self) -> Deadline {
+        Deadline::after(self.limits.deadline())
+    }
+
+    /// Runs one method here.
+    ///
+    /// * cancel: dropping the future stops the guest; an artifact that was being kept is whole or absent.
+    pub async fn serve(&self, caller: Caller, call: Call) -> Result<Served, DispatchError> {
+        let verb = match &call.code {
+            CodeSource::Bytes(_) => Verb::Deploy,
+            CodeSource::Artifact(_) | CodeSource::Deployed => Verb::Invoke,
+        };
+        let permit = self.tenancy.authorize(caller, &call.namespace, verb)?;
+        let Stored { artifact, code } = match &call.code {
+            CodeSource::Bytes(bytes) => self.artifacts.admit(&permit, bytes.clone()).await?,
+            CodeSource::Artifact(digest) => self.artifacts.find(&permit, digest).await?,
+            CodeSource::Deployed => return Err(DispatchError::NotDeployed),
+        };
+        let valid = registry::validate(permit, call, artifact.schema.as_ref())?;
+        let (service, output_type) = (valid.service().to_owned(), valid.output_type().map(str::to_owned));
+        let call = valid.into_call();
+        let limits = self.limits.lowered(&call.limits);
+        let job = Job {
+            code,
+            namespace: call.namespace,
+            service,
+            method: call.method.as_str().to_owned(),
+            input: call.input,
+            metadata: call.metadata,
+            deadline: call.deadline.at_most(limits.deadline()),
+            limits,
+        };
+        Ok(Served { outcome: self.executor.run(job).await?, output_type })
+    }
+}

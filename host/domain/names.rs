@@ -1,0 +1,171 @@
+//! Names as the wire brings them, parsed once.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// Why a name was refused: what was wanted and where the text departs from it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Nothing there.
+    #[error("is empty")]
+    Empty,
+    /// Longer than the grammar allows.
+    #[error("has {len} bytes, at most {max} are allowed")]
+    TooLong {
+        /// Bytes found.
+        len: usize,
+        /// Bytes allowed.
+        max: usize,
+    },
+    /// A byte that the grammar has no place for.
+    #[error("has byte 0x{byte:02x} at offset {at}, allowed are {allowed}")]
+    BadByte {
+        /// The byte found.
+        byte: u8,
+        /// Where, from 0.
+        at: usize,
+        /// The grammar in words.
+        allowed: &'static str,
+    },
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident, $check:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = NameError;
+
+            fn from_str(raw: &str) -> Result<Self, NameError> {
+                $check(raw)?;
+                Ok(Self(raw.into()))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({:?})"), &self.0)
+            }
+        }
+    };
+}
+
+name!(
+    /// Scope of every name that a tenant can see: 1 to 63 bytes of `[A-Za-z0-9_.-]`, the first a letter or digit.
+    /// Compared byte for byte. Source: semantics.md section 1.
+    Namespace,
+    |raw| check_label(raw, 63)
+);
+name!(
+    /// A protobuf service name: the full name `shop.v1.Orders` or only its last segment. At most 255 bytes.
+    ServiceName,
+    |raw| check_identifiers(raw, true)
+);
+name!(
+    /// A protobuf method name: one identifier of at most 255 bytes.
+    MethodName,
+    |raw| check_identifiers(raw, false)
+);
+
+impl ServiceName {
+    /// Whether this name means the service with this full name: equal to it, or to its last segment.
+    pub fn means(&self, full_name: &str) -> bool {
+        self.as_str() == full_name || full_name.rsplit('.').next() == Some(self.as_str())
+    }
+}
+
+fn check_label(raw: &str, max: usize) -> Result<(), NameError> {
+    if raw.is_empty() {
+        return Err(NameError::Empty);
+    }
+    if raw.len() > max {
+        return Err(NameError::TooLong { len: raw.len(), max });
+    }
+    for (at, byte) in raw.bytes().enumerate() {
+        let inner = at > 0 && matches!(byte, b'_' | b'.' | b'-');
+        if !byte.is_ascii_alphanumeric() && !inner {
+            return Err(NameError::BadByte { byte, at, allowed: "letters, digits and, after the first, `_.-`" });
+        }
+    }
+    Ok(())
+}
+
+/// Longest protobuf name that we take. protoc has no limit; gRPC paths and log lines need one.
+const IDENTIFIER_MAX: usize = 255;
+
+fn check_identifiers(raw: &str, dotted: bool) -> Result<(), NameError> {
+    if raw.is_empty() {
+        return Err(NameError::Empty);
+    }
+    if raw.len() > IDENTIFIER_MAX {
+        return Err(NameError::TooLong { len: raw.len(), max: IDENTIFIER_MAX });
+    }
+    let mut starts = true;
+    for (at, byte) in raw.bytes().enumerate() {
+        let fits = match byte {
+            b'.' => dotted && !starts && at + 1 < raw.len(),
+            b'0'..=b'9' => !starts,
+            _ => byte.is_ascii_alphabetic() || byte == b'_',
+        };
+        if !fits {
+            let allowed = if dotted { "protobuf identifiers joined by dots" } else { "one protobuf identifier" };
+            return Err(NameError::BadByte { byte, at, allowed });
+        }
+        starts = byte == b'.';
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn namespaces_at_below_and_above_the_limit() {
+        for good in ["a", "Acme", "0-9_.x", &"n".repeat(63)] {
+            assert_eq!(good.parse::<Namespace>().unwrap().as_str(), good);
+        }
+        assert_eq!("".parse::<Namespace>(), Err(NameError::Empty));
+        assert_eq!("n".repeat(64).parse::<Namespace>(), Err(NameError::TooLong { len: 64, max: 63 }));
+        for bad in [".a", "-a", "a/b", "a b", "ä", "*", "a\0"] {
+            assert!(matches!(bad.parse::<Namespace>(), Err(NameError::BadByte { .. })), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn services_are_dotted_and_methods_are_not() {
+        for good in ["Orders", "shop.v1.Orders", "_a.b2"] {
+            assert!(good.parse::<ServiceName>().is_ok(), "{good}");
+        }
+        for bad in ["", ".a", "a.", "a..b", "1a", "a.1b", "a/b", "a-b"] {
+            assert!(bad.parse::<ServiceName>().is_err(), "{bad}");
+        }
+        assert!("Get".parse::<MethodName>().is_ok());
+        assert!("a.Get".parse::<MethodName>().is_err());
+        assert!("m".repeat(255).parse::<MethodName>().is_ok());
+        assert!("m".repeat(256).parse::<MethodName>().is_err());
+    }
+
+    #[test]
+    fn a_short_service_name_means_the_last_segment_only() {
+        let short: ServiceName = "Orders".parse().unwrap();
+        assert!(short.means("shop.v1.Orders") && short.means("Orders"));
+        assert!(!short.means("shop.v1.MyOrders") && !short.means("Orders.v1.Shop"));
+    }
+}

@@ -1,0 +1,73 @@
+//! Why a guest gave no answer.
+
+use crate::domain::Receipt;
+
+/// A call that ran, or was to run, and gave no answer.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct ExecFailure {
+    /// Why.
+    #[source]
+    pub error: ExecError,
+    /// What the call used, if it got as far as an instance.
+    pub receipt: Option<Receipt>,
+}
+
+/// Why a guest gave no answer. The text of each is for the tenant; causes that name the host's insides are sources.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecError {
+    /// Out of time, waiting or running.
+    #[error("ran past its deadline")]
+    Deadline,
+    /// The node is going down and the grace period is over.
+    #[error("the node is shutting down")]
+    Draining,
+    /// Too many calls wait already.
+    #[error("too many calls are waiting for a slot, try again later")]
+    Busy,
+    /// A limit of the call was spent.
+    #[error("{what} (limits.{key} = {limit})")]
+    Limit {
+        /// Stable word for programs, `MEMORY_LIMIT`.
+        reason: &'static str,
+        /// What happened.
+        what: &'static str,
+        /// The setting.
+        key: &'static str,
+        /// Its value in force for this call.
+        limit: u64,
+    },
+    /// The guest did what the sandbox forbids, or gave up.
+    #[error("the plugin trapped: {0}")]
+    Trap(String),
+    /// A command ended with an exit code that is no gRPC code, or a handler ended its process.
+    #[error("the plugin exited with code {code}{}", words(.last_words))]
+    Exit {
+        /// As given.
+        code: i32,
+        /// Last line on stderr, made safe.
+        last_words: Option<String>,
+    },
+    /// The component wants what this node does not give.
+    #[error("the component imports what this node does not grant: {}", .0.join(", "))]
+    Imports(Vec<String>),
+    /// Valid, but the compiler or the pool refused it.
+    #[error("cannot compile the component: {0}")]
+    Compile(String),
+    /// The artifact's file is gone or is not what its digest says.
+    #[error("the artifact is not in the store any more, upload it again")]
+    Missing,
+    /// Ours.
+    #[error("the node failed to run the call")]
+    Internal(#[source] anyhow::Error),
+}
+
+fn words(last_words: &Option<String>) -> String {
+    last_words.as_ref().map(|words| format!(": {words}")).unwrap_or_default()
+}
+
+impl From<ExecError> for ExecFailure {
+    fn from(error: ExecError) -> Self {
+        Self { error, receipt: None }
+    }
+}

@@ -1,0 +1,38 @@
+//! Sizes of the Wasm engine.
+
+use serde::{Deserialize, Serialize};
+
+/// The `[wasm]` section of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Calls that run at once, each with an instance of its own. 256: at 64 MiB each that is 16 GiB of address space in
+    /// use at the very worst, and far more calls than cores.
+    pub slots: usize,
+    /// Calls that may wait for a slot; more are RESOURCE_EXHAUSTED at once. 1,024: four rounds of slots.
+    pub queue: usize,
+    /// MiB of linear memory of all running calls together. 4096: a sixth of the machine that this was sized on.
+    pub total_memory_mib: u64,
+    /// Compilations at once. 2: one tenant's slow component leaves room for another's.
+    pub compilers: usize,
+    /// Compiled components kept in memory; more are loaded again from disk in well under a millisecond. 512.
+    pub programs: u64,
+    /// MiB of compiled code kept on disk, oldest dropped first. 2048: about 8,000 components of 80 KB.
+    pub disk_mib: u64,
+    /// Counts instructions (the `collector-fuel` trailer, `limits.fuel`). On: usage that cannot be read cannot be billed.
+    pub metering: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            slots: 256,
+            queue: 1_024,
+            total_memory_mib: 4_096,
+            compilers: 2,
+            programs: 512,
+            disk_mib: 2_048,
+            metering: true,
+        }
+    }
+}

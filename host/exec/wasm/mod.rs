@@ -1,0 +1,206 @@
+//! Wasm components, sandboxed by wasmtime: a fresh instance per call, dropped after it.
+//!
+//! ```text
+//! Job -> program (memory, else disk, else compile once) -> slot -> fresh Store -> call -> Outcome + Receipt
+//! ```
+//!
+//! What a guest can reach is decided here and nowhere else: WASI 0.2 without sockets, files, arguments or environment
+//! (a command gets its three arguments), bounded stdio, and the node's own `context` and `log`. Source: threats.md B7, B8.
+
+mod compile;
+mod config;
+mod engine;
+mod imports;
+mod invoke;
+mod lanes;
+mod limiter;
+mod programs;
+mod stdio;
+mod store_file;
+mod ticker;
+
+pub use config::Config;
+
+use super::{BoxFuture, ExecError, ExecFailure, Executor, Job};
+use crate::domain::{Outcome, Receipt, Start};
+use crate::lifecycle::Lifecycle;
+use invoke::{Invocation, Meter};
+use lanes::Lanes;
+use limiter::MemoryBudget;
+use programs::{Program, Programs};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use ticker::Ticker;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
+
+/// Name of this executor in receipts.
+const NAME: &str = "wasm";
+
+/// Runs components.
+pub struct WasmExecutor {
+    programs: Programs,
+    lanes: Lanes,
+    ticker: Ticker,
+    memory: Arc<MemoryBudget>,
+    slots: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    config: Config,
+    lifecycle: Lifecycle,
+}
+
+/// What the executor holds right now, for tests and for operators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stats {
+    /// Components compiled since the start.
+    pub compiled: u64,
+    /// Components loaded from disk since the start.
+    pub loaded: u64,
+    /// Components in memory.
+    pub cached: u64,
+    /// Calls that hold a slot.
+    pub running: usize,
+    /// Bytes of linear memory of all running calls.
+    pub guest_memory: u64,
+}
+
+impl WasmExecutor {
+    /// Builds the engine and opens the folder of compiled code.
+    ///
+    /// * `folder`: private to this node; made if missing.
+    /// * `node_key`: authenticates compiled code on disk.
+    /// * errors: the engine's configuration is not possible on this machine, or the folder cannot be used.
+    pub fn new(
+        config: Config,
+        folder: &Path,
+        node_key: &[u8; 32],
+        lifecycle: Lifecycle,
+    ) -> Result<Self, anyhow::Error> {
+        let engine = engine::build(&config)?;
+        Ok(Self {
+            ticker: Ticker::start(engine.clone())?,
+            programs: Programs::new(&engine, &config, folder, node_key, lifecycle.clone())?,
+            lanes: Lanes::start()?,
+            memory: Arc::new(MemoryBudget::new(config.total_memory_mib << 20)),
+            slots: Arc::new(Semaphore::new(config.slots)),
+            waiting: AtomicUsize::new(0),
+            config,
+            lifecycle,
+        })
+    }
+
+    /// What the executor holds right now.
+    pub async fn stats(&self) -> Stats {
+        let (compiled, loaded, cached) = self.programs.stats().await;
+        Stats {
+            compiled,
+            loaded,
+            cached,
+            running: self.config.slots.saturating_sub(self.slots.available_permits()),
+            guest_memory: self.memory.used(),
+        }
+    }
+
+    async fn run_job(&self, job: Job) -> Result<Outcome, ExecFailure> {
+        let arrived = Instant::now();
+        let deadline = job.deadline.instant();
+        let (program, start) = self.stoppable(deadline, self.programs.get(&job.code)).await??;
+        let slot = self.stoppable(deadline, self.slot()).await??;
+        let queued = arrived.elapsed();
+
+        let meter = Arc::new(Meter::default());
+        let began = Instant::now();
+        let digest = job.code.digest;
+        let result = self.supervise(program, job, slot, Arc::clone(&meter)).await;
+        let receipt = Receipt {
+            executor: NAME,
+            digest,
+            fuel: self.config.metering.then(|| meter.fuel()),
+            peak_memory: meter.peak_memory(),
+            queued,
+            ran: began.elapsed(),
+            start,
+        };
+        match result {
+            Ok(reply) => Ok(Outcome { reply, receipt }),
+            Err(error) => Err(ExecFailure { error, receipt: Some(receipt) }),
+        }
+    }
+
+    /// Runs one instance under its deadline. When time is up the instance is dropped, on whichever thread it is.
+    async fn supervise(
+        &self,
+        program: Arc<Program>,
+        job: Job,
+        slot: OwnedSemaphorePermit,
+        meter: Arc<Meter>,
+    ) -> Result<invoke::Reply, ExecError> {
+        let deadline = job.deadline.instant();
+        let running = self.ticker.running();
+        let invocation =
+            Invocation::new(program, job, Arc::clone(&meter), Arc::clone(&self.memory), self.config.metering);
+        let log = invocation.log();
+        let guest = Box::pin(async move {
+            // Held by the guest, not by its caller: a slot is free only when the instance is gone.
+            let _held = (slot, running);
+            invocation.run().await
+        });
+        let result = self.stoppable(deadline, self.lanes.run(guest, meter.yields())).await;
+        log.finish();
+        result??
+    }
+
+    /// `work`, or why it was stopped. The work comes first: an answer that is there at the deadline is an answer.
+    async fn stoppable<T>(&self, deadline: Instant, work: impl Future<Output = T>) -> Result<T, ExecError> {
+        tokio::select! {
+            biased;
+            done = timeout_at(deadline, work) => done.map_err(|_| ExecError::Deadline),
+            () = self.lifecycle.killed() => Err(ExecError::Draining),
+        }
+    }
+
+    /// Waits for a slot, unless too many wait already.
+    async fn slot(&self) -> Result<OwnedSemaphorePermit, ExecError> {
+        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
+            return Ok(slot);
+        }
+        let _place = Place::take(&self.waiting, self.config.queue)?;
+        Arc::clone(&self.slots).acquire_owned().await.map_err(|closed| ExecError::Internal(closed.into()))
+    }
+}
+
+/// A place in the queue for slots, given back on drop.
+struct Place<'a>(&'a AtomicUsize);
+
+impl<'a> Place<'a> {
+    fn take(waiting: &'a AtomicUsize, most: usize) -> Result<Self, ExecError> {
+        let place = Self(waiting);
+        if waiting.fetch_add(1, Ordering::Relaxed) >= most {
+            return Err(ExecError::Busy); // dropping `place` gives it back
+        }
+        Ok(place)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Executor for WasmExecutor {
+    fn run(&self, job: Job) -> BoxFuture<'_, Result<Outcome, ExecFailure>> {
+        Box::pin(self.run_job(job))
+    }
+}
+
+impl Start {
+    /// As the receipt spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Warm => "warm",
+            Self::Cold => "cold",
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Compiled code on disk, authenticated: what this node did not write itself is never loaded.
+//!
+//! `<folder>/<engine>/<digest>.cwasm` and `.mac` beside it: a BLAKE3 MAC under the node's key over engine, digest and
+//! code. `<engine>` names version and configuration; folders of other engines are removed at start. Files are whole or
+//! absent (rename), and a file torn by a crash fails its MAC and is compiled again, so nothing here needs an fsync.
+
+use crate::domain::Digest;
+use std::collections::VecDeque;
+use std::fs;
+use std::hash::{Hash, Hasher};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+pub(super) struct CompiledStore {
+    folder: PathBuf,
+    engine: String,
+    key: [u8; 32],
+    kept: Mutex<Kept>,
+    most_bytes: u64,
+}
+
+/// What is on disk, oldest first.
+#[derive(Default)]
+struct Kept {
+    files: VecDeque<(Digest, u64)>,
+    bytes: u64,
+}
+
+/// Machine code that this node's own compiler made: the only thing that is ever deserialised. Made by
+/// [`CompiledStore::find`] (after the MAC was checked) and [`CompiledStore::keep`] (fresh from the compiler).
+pub(super) struct OwnArtifact(Place);
+
+enum Place {
+    File(PathBuf),
+    /// Where the disk had no room.
+    Memory(Vec<u8>),
+}
+
+impl OwnArtifact {
+    /// Maps the code into memory.
+    #[expect(
+        unsafe_code,
+        reason = "loading machine code is unsafe by nature; OwnArtifact is the proof that it is ours"
+    )]
+    pub(super) fn open(&self, engine: &Engine) -> wasmtime::Result<Component> {
+        match &self.0 {
+            // SAFETY: the file was written by this node's compiler for this engine: its MAC, under a key that never
+            // leaves the node, was checked just now, or it was written just now. The folder is private to the node's
+            // user and held by the node's lock, and files in it are replaced by rename, never changed in place.
+            Place::File(path) => unsafe { Component::deserialize_file(engine, path) },
+            // SAFETY: these bytes came from this engine's compiler in this process.
+            Place::Memory(code) => unsafe { Component::deserialize(engine, code) },
+        }
+    }
+}
+
+impl CompiledStore {
+    /// Opens the folder and removes what other engines left in it.
+    pub(super) fn open(root: &Path, engine: &Engine, key: &[u8; 32], most_bytes: u64) -> io::Result<Self> {
+        let engine = name_of(engine);
+        let folder = root.join(&engine);
+        fs::create_dir_all(&folder)?;
+        for other in fs::read_dir(root)?.flatten().filter(|entry| entry.file_name() != engine.as_str()) {
+            let _ = fs::remove_dir_all(other.path());
+        }
+        let kept = Mutex::new(survey(&folder)?);
+        Ok(Self { folder, engine, key: *key, kept, most_bytes })
+    }
+
+    /// The code of `digest` if it is here and is what this node wrote.
+    pub(super) fn find(&self, digest: &Digest) -> Option<OwnArtifact> {
+        let (code, mac) = self.paths(digest);
+        let found = fs::read(&code).ok()?;
+        let expected = self.mac(digest, &found);
+        let stored = fs::read(&mac).ok()?;
+        // blake3::Hash compares in constant time.
+        if stored.len() == blake3::OUT_LEN && blake3::Hash::from_slice(&stored).is_ok_and(|mac| mac == expected) {
+            return Some(OwnArtifact(Place::File(code)));
+        }
+        tracing::warn!(?digest, "compiled code on disk is not what this node wrote, it is removed");
+        self.remove(digest);
+        None
+    }
+
+    /// Keeps `code` on disk, dropping the oldest beyond the bound. A full disk costs only the next start.
+    pub(super) fn keep(&self, digest: &Digest, code: Vec<u8>) -> OwnArtifact {
+        match self.write(digest, &code) {
+            Ok(path) => {
+                self.bound(digest, code.len() as u64);
+                OwnArtifact(Place::File(path))
+            }
+            Err(why) => {
+                tracing::warn!(%why, "compiled code could not be kept on disk");
+                self.remove(digest);
+                OwnArtifact(Place::Memory(code))
+            }
+        }
+    }
+
+    fn write(&self, digest: &Digest, code: &[u8]) -> io::Result<PathBuf> {
+        let (path, mac_path) = self.paths(digest);
+        replace(&self.folder, &path, code)?;
+        replace(&self.folder, &mac_path, self.mac(digest, code).as_bytes())?;
+        Ok(path)
+    }
+
+    fn bound(&self, newest: &Digest, size: u64) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.files.push_back((*newest, size));
+        kept.bytes = kept.bytes.saturating_add(size);
+        while kept.bytes > self.most_bytes && kept.files.len() > 1 {
+            if let Some((oldest, size)) = kept.files.pop_front() {
+                kept.bytes = kept.bytes.saturating_sub(size);
+                self.remove(&oldest); // a program that has it mapped keeps its mapping
+            }
+        }
+    }
+
+    fn remove(&self, digest: &Digest) {
+        let (code, mac) = self.paths(digest);
+        let _ = fs::remove_file(mac);
+        let _ = fs::remove_file(code);
+    }
+
+    fn mac(&self, digest: &Digest, code: &[u8]) -> blake3::Hash {
+        let mut mac = blake3::Hasher::new_keyed(&self.key);
+        mac.update(self.engine.as_bytes()).update(digest.as_bytes()).update(code);
+        mac.finalize()
+    }
+
+    fn paths(&self, digest: &Digest) -> (PathBuf, PathBuf) {
+        (self.folder.join(format!("{digest}.cwasm")), self.folder.join(format!("{digest}.mac")))
+    }
+}
+
+/// Version and configuration of an engine as a folder name: equal names load each other's code.
+fn name_of(engine: &Engine) -> String {
+    let mut hash = std::hash::DefaultHasher::new();
+    engine.precompile_compatibility_hash().hash(&mut hash);
+    format!("wasmtime-{:016x}", hash.finish())
+}
+
+/// Lists what an earlier run left, oldest first, and sweeps half-written files.
+fn survey(folder: &Path) -> io::Result<Kept> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)?.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let digest = name.strip_suffix(".cwasm").and_then(|hex| hex.parse::<Digest>().ok());
+        match (digest, entry.metadata()) {
+            (Some(digest), Ok(meta)) => found.push((meta.modified().ok(), digest, meta.len())),
+            _ if name.ends_with(".mac") => {}
+            _ => drop(fs::remove_file(entry.path())),
+        }
+    }
+    found.sort_unstable();
+    let bytes = found.iter().map(|(_, _, size)| size).sum();
+    Ok(Kept { files: found.into_iter().map(|(_, digest, size)| (digest, size)).collect(), bytes })
+}
+
+/// Writes a file whole or not at all.
+fn replace(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(bytes)?;
+    file.persist(path)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code() -> (Digest, Vec<u8>) {
+        (Digest::of(b"component"), vec![7; 1_000])
+    }
+
+    #[test]
+    fn only_what_this_node_wrote_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Engine::default();
+        let (digest, bytes) = code();
+        let store = CompiledStore::open(dir.path(), &engine, &[1; 32], 1 << 20).unwrap();
+        assert!(store.find(&digest).is_none());
+        store.keep(&digest, bytes.clone());
+        assert!(store.find(&digest).is_some());
+
+        let stranger = CompiledStore::open(dir.path(), &engine, &[2; 32], 1 << 20).unwrap();
+        assert!(stranger.find(&digest).is_none(), "another node's key");
+
+        store.keep(&digest, bytes.clone());
+        let (path, _) = store.paths(&digest);
+        let mut changed = bytes;
+        changed[500] ^= 1;
+        fs::write(&path, changed).unwrap();
+        assert!(store.find(&digest).is_none(), "one bit flipped");
+        assert!(!path.exists(), "and removed");
+    }
+
+    #[test]
+    fn the_folder_is_bounded_and_other_engines_are_swept() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("wasmtime-0000")).unwrap();
+        let engine = Engine::default();
+        let store = CompiledStore::open(dir.path(), &engine, &[1; 32], 2_500).unwrap();
+        assert!(!dir.path().join("wasmtime-0000").exists());
+        let digests: Vec<Digest> = (0..4u8).map(|n| Digest::of(&[n])).collect();
+        for digest in &digests {
+            store.keep(digest, vec![0; 1_000]);
+        }
+        let kept: Vec<bool> = digests.iter().map(|digest| store.find(digest).is_some()).collect();
+        assert_eq!(kept, [false, false, true, true]);
+
+        let reopened = CompiledStore::open(dir.path(), &engine, &[1; 32], 2_500).unwrap();
+        assert_eq!(reopened.kept.lock().unwrap().bytes, 2_000);
+    }
+}

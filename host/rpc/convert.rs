@@ -1,0 +1,194 @@
+//! Between messages on the wire and domain words. Names are parsed here; nothing behind this file sees a raw one.
+
+use super::pb;
+use crate::domain::{Call, CodeSource, Deadline, LimitRequest, MetadataEntry};
+use std::collections::HashMap;
+use std::str::FromStr;
+use tonic::metadata::{KeyAndValueRef, MetadataMap};
+
+/// What is wrong with a request, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum BadRequest {
+    /// A field that has to be there is not.
+    Required(&'static str),
+    /// A field does not follow its grammar.
+    Field {
+        /// Path of the field.
+        field: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A `service_uri` whose scheme this node does not serve.
+    Scheme(String),
+}
+
+/// Metadata that belongs to the transport or carries credentials: never shown to a guest.
+const WITHHELD: [&str; 9] = [
+    "authorization",
+    "proxy-authorization",
+    "cookie",
+    "content-type",
+    "te",
+    "grpc-timeout",
+    "grpc-encoding",
+    "grpc-accept-encoding",
+    "host",
+];
+
+/// Type URL of a message by its full name. Source: google/protobuf/any.proto.
+pub(super) fn type_url(full_name: &str) -> String {
+    format!("type.googleapis.com/{full_name}")
+}
+
+/// A call as `Serve` brings it.
+pub(super) fn call(request: pb::ServeRequest, metadata: &MetadataMap, deadline: Deadline) -> Result<Call, BadRequest> {
+    let service = request.service.unwrap_or_default();
+    let input = request.input.unwrap_or_default();
+    require(&request.namespace, "namespace")?;
+    require(&service.service_name, "service")?;
+    require(&request.method_name, "method_name")?;
+    let namespace = parse("namespace", &request.namespace)?;
+    if !service.namespace.is_empty() && service.namespace != request.namespace {
+        return Err(field("service.namespace", "differs from namespace; leave it empty"));
+    }
+    Ok(Call {
+        namespace,
+        service: parse("service.service_name", &service.service_name)?,
+        method: parse("method_name", &request.method_name)?,
+        input_type_url: input.type_url,
+        input: input.value.into(),
+        code: code_source(request.service_def)?,
+        limits: limits(&request.execution_context)?,
+        metadata: visible(metadata),
+        deadline,
+    })
+}
+
+fn require(text: &str, field: &'static str) -> Result<(), BadRequest> {
+    if text.is_empty() { Err(BadRequest::Required(field)) } else { Ok(()) }
+}
+
+fn parse<T: FromStr<Err: ToString>>(name: &str, text: &str) -> Result<T, BadRequest> {
+    text.parse().map_err(|why: T::Err| field(name, &why.to_string()))
+}
+
+fn field(field: &str, problem: &str) -> BadRequest {
+    BadRequest::Field { field: field.to_owned(), problem: problem.to_owned() }
+}
+
+fn code_source(definition: Option<pb::serve_request::ServiceDef>) -> Result<CodeSource, BadRequest> {
+    use pb::serve_request::ServiceDef;
+    let uri = match definition {
+        None => return Ok(CodeSource::Deployed),
+        Some(ServiceDef::ServiceBinary(bytes)) => return Ok(CodeSource::Bytes(bytes)),
+        Some(ServiceDef::ServiceUri(uri)) => uri,
+    };
+    match uri.split_once(':') {
+        Some(("sha256", hex)) => Ok(CodeSource::Artifact(parse("service_uri", hex)?)),
+        Some((scheme, _)) if scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b)) => {
+            Err(BadRequest::Scheme(crate::domain::one_line(scheme, 32)))
+        }
+        _ => Err(field("service_uri", "is no URI; use sha256:<64 hex digits>")),
+    }
+}
+
+/// Reads `execution_context`. Source: semantics.md section 5.
+fn limits(context: &HashMap<String, String>) -> Result<LimitRequest, BadRequest> {
+    let mut asked = LimitRequest::default();
+    for (key, value) in context {
+        let path = || format!("execution_context[\"{}\"]", crate::domain::one_line(key, 64));
+        let slot = match key.as_str() {
+            "timeout_ms" => &mut asked.timeout_ms,
+            "memory_mib" => &mut asked.memory_mib,
+            "fuel" => &mut asked.fuel,
+            _ => return Err(field(&path(), "is not known; known are timeout_ms, memory_mib, fuel")),
+        };
+        match value.parse::<u64>() {
+            Ok(number) if number > 0 => *slot = Some(number),
+            _ => return Err(field(&path(), "must be a whole number above 0")),
+        }
+    }
+    Ok(asked)
+}
+
+/// Metadata that the guest may see.
+fn visible(metadata: &MetadataMap) -> Vec<MetadataEntry> {
+    let entry = |pair: KeyAndValueRef<'_>| match pair {
+        KeyAndValueRef::Ascii(key, value) => {
+            Some(MetadataEntry { key: key.as_str().to_owned(), value: value.as_encoded_bytes().to_vec() })
+        }
+        KeyAndValueRef::Binary(key, value) => {
+            let value = value.to_bytes().ok()?.to_vec();
+            Some(MetadataEntry { key: key.as_str().to_owned(), value })
+        }
+    };
+    metadata.iter().filter_map(entry).filter(|entry| !WITHHELD.contains(&entry.key.as_str())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn convert(change: impl FnOnce(&mut pb::ServeRequest)) -> Result<Call, BadRequest> {
+        let mut request = pb::ServeRequest {
+            namespace: "acme".into(),
+            service: Some(pb::ServiceTypeRef { namespace: String::new(), service_name: "a.v1.B".into() }),
+            method_name: "Get".into(),
+            ..Default::default()
+        };
+        change(&mut request);
+        call(request, &MetadataMap::new(), Deadline::after(Duration::from_secs(1)))
+    }
+
+    fn uri(uri: &str) -> Option<pb::serve_request::ServiceDef> {
+        Some(pb::serve_request::ServiceDef::ServiceUri(uri.into()))
+    }
+
+    #[tokio::test]
+    async fn required_fields_are_named() {
+        assert!(convert(|_| ()).is_ok());
+        let missing = |change: fn(&mut pb::ServeRequest)| convert(change).err();
+        assert_eq!(missing(|r| r.namespace.clear()), Some(BadRequest::Required("namespace")));
+        assert_eq!(missing(|r| r.service = None), Some(BadRequest::Required("service")));
+        assert_eq!(missing(|r| r.method_name.clear()), Some(BadRequest::Required("method_name")));
+    }
+
+    #[tokio::test]
+    async fn names_and_uris_follow_their_grammar() {
+        let bad = |change: fn(&mut pb::ServeRequest)| matches!(convert(change), Err(BadRequest::Field { .. }));
+        assert!(bad(|r| r.namespace = "../x".into()));
+        assert!(bad(|r| r.method_name = "a/b".into()));
+        assert!(bad(|r| r.service.as_mut().unwrap().namespace = "other".into()));
+        assert!(bad(|r| r.service_def = uri("sha256:abc")));
+        assert!(bad(|r| r.service_def = uri("no uri")));
+        let scheme = convert(|r| r.service_def = uri("oci:example/x")).err();
+        assert_eq!(scheme, Some(BadRequest::Scheme("oci".into())));
+    }
+
+    #[tokio::test]
+    async fn execution_context_takes_known_keys_and_whole_numbers() {
+        let ask = |key: &str, value: &str| {
+            convert(|r| drop(r.execution_context.insert(key.into(), value.into()))).map(|call| call.limits)
+        };
+        assert_eq!(ask("timeout_ms", "5").unwrap().timeout_ms, Some(5));
+        assert_eq!(ask("memory_mib", "1").unwrap().memory_mib, Some(1));
+        assert_eq!(ask("fuel", "9").unwrap().fuel, Some(9));
+        for (key, value) in [("fuel", "0"), ("fuel", "-1"), ("fuel", "1.5"), ("fuel", ""), ("cores", "1")] {
+            assert!(ask(key, value).is_err(), "{key}={value}");
+        }
+    }
+
+    #[test]
+    fn credentials_and_transport_stay_out_of_guests() {
+        let mut metadata = MetadataMap::new();
+        metadata.insert("authorization", "Bearer secret".parse().unwrap());
+        metadata.insert("grpc-timeout", "1S".parse().unwrap());
+        metadata.insert("x-tenant", "blue".parse().unwrap());
+        metadata.insert_bin("x-key-bin", tonic::metadata::MetadataValue::from_bytes(&[0, 255]));
+        let mut seen = visible(&metadata);
+        seen.sort_by(|a, b| a.key.cmp(&b.key));
+        let expected = [("x-key-bin", vec![0, 255]), ("x-tenant", b"blue".to_vec())];
+        assert_eq!(seen, expected.map(|(key, value)| MetadataEntry { key: key.into(), value }));
+    }
+}

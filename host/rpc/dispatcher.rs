@@ -1,0 +1,50 @@
+//! `CollectiveDispatcher`: convert, one domain call, convert.
+
+use super::edge;
+use super::{convert, pb, status};
+use crate::dispatch::{Dispatcher, Served};
+use crate::tenancy::Caller;
+use std::sync::Arc;
+use tonic::{Request, Response, Status};
+
+/// The service.
+pub struct DispatcherService {
+    dispatcher: Arc<Dispatcher>,
+    collector_id: String,
+}
+
+impl DispatcherService {
+    /// * `collector_id`: what answers call themselves.
+    pub fn new(dispatcher: Arc<Dispatcher>, collector_id: String) -> Self {
+        Self { dispatcher, collector_id }
+    }
+}
+
+#[tonic::async_trait]
+impl pb::collective_dispatcher_server::CollectiveDispatcher for DispatcherService {
+    async fn serve(&self, request: Request<pb::ServeRequest>) -> Result<Response<pb::ServeResponse>, Status> {
+        let id = edge::request_id(&request);
+        let deadline = edge::deadline(&request).unwrap_or_else(|| self.dispatcher.deadline());
+        let (metadata, _, body) = request.into_parts();
+        let call = convert::call(body, &metadata, deadline).map_err(|why| status::bad_request(why, &id))?;
+        let Served { outcome, output_type } =
+            self.dispatcher.serve(Caller::Anonymous, call).await.map_err(|why| status::dispatch(why, &id))?;
+        let reply = outcome.reply.map_err(|fault| status::fault(fault, &outcome.receipt))?;
+        let type_url = output_type.as_deref().map(convert::type_url).unwrap_or_default();
+        let mut response = Response::new(pb::ServeResponse {
+            status: Some(pb::Status { code: pb::status::Code::Ok.into(), ..Default::default() }),
+            output: Some(prost_types::Any { type_url, value: reply.into() }),
+            executor_id: self.collector_id.clone(),
+        });
+        response.extensions_mut().insert(outcome.receipt);
+        Ok(response)
+    }
+
+    async fn connect(&self, _: Request<pb::ConnectRequest>) -> Result<Response<pb::ConnectResponse>, Status> {
+        Err(super::not_yet::not_yet("CollectiveDispatcher.Connect", "the mesh"))
+    }
+
+    async fn dispatch(&self, _: Request<pb::DispatchRequest>) -> Result<Response<pb::DispatchResponse>, Status> {
+        Err(super::not_yet::not_yet("CollectiveDispatcher.Dispatch", "the mesh"))
+    }
+}

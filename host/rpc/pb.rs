@@ -1,0 +1,15 @@
+//! The messages and services of `proto/`, generated.
+
+#![allow(
+    missing_docs,
+    unused_qualifications,
+    unreachable_pub,
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    reason = "generated from proto/, where the docs stand"
+)]
+
+tonic::include_proto!("collector");
+
+/// The encoded `FileDescriptorSet` of `proto/`, with imports and comments.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/collector.binpb"));

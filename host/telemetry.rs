@@ -1,0 +1,45 @@
+//! The log. What is never in it: payloads, credentials, request metadata, a guest's words unescaped.
+
+use serde::{Deserialize, Serialize};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// The `[log]` section of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// What is logged: `info`, `debug`, or directives as `collector=debug,guest=warn`.
+    pub level: String,
+    /// For people or for machines.
+    pub format: Format,
+}
+
+/// How lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// A line for people.
+    Text,
+    /// A JSON object per line.
+    Json,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: Format::Text }
+    }
+}
+
+/// Sends the log of this process to stderr. Once per process, by whoever owns it (the command line).
+///
+/// * errors: directives that are none, or a log that is set up already.
+pub fn init(config: &Config) -> Result<(), anyhow::Error> {
+    let filter = EnvFilter::try_new(&config.level)
+        .map_err(|why| anyhow::anyhow!("log.level {:?} is not a filter: {why}", config.level))?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.format {
+        Format::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).finish().try_init()?,
+        Format::Json => lines.json().finish().try_init()?,
+    }
+    Ok(())
+}
