@@ -1,3 +1,85 @@
-//! The command line.
+//! The command line: what people type, and nothing that a library user needs.
 
+mod call;
+mod client;
+mod demo;
 pub mod guest;
+mod json;
+mod output;
+mod plugin;
+mod serve;
+
+pub use client::{Answer, ClientError, NodeClient, Target};
+pub use json::{JsonError, Plugin as PluginFile};
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+use guest::Ui;
+use output::Output;
+use std::process::ExitCode;
+
+/// A gRPC node that runs uploaded WebAssembly components as sandboxed methods.
+#[derive(Debug, Parser)]
+#[command(name = "collector", version, propagate_version = true, after_help = NEXT_STEPS)]
+struct Cli {
+    /// Print one JSON value on stdout instead of text
+    #[arg(long, global = true)]
+    json: bool,
+    /// Keep progress and notes to yourself
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const NEXT_STEPS: &str = "\
+First steps:
+  collector demo                      see everything work, then try it by hand
+  collector plugin new hello          make a plugin
+  collector plugin build hello        compile it to a component
+  collector dev                       start a node for yourself
+  collector call NS/SERVICE/METHOD --plugin FILE -d '{}'";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build the example plugins, start a node, upload and call them, stop a spinning one, keep serving
+    Demo(demo::Args),
+    /// Start a node for yourself: loopback only, nobody is asked who they are, data in ./data
+    Dev(serve::DevArgs),
+    /// Start a node from a configuration
+    Serve(serve::ServeArgs),
+    /// Upload a plugin if the node does not have it, and call one of its methods with JSON
+    Call(call::Args),
+    /// Make, build and look into plugins
+    #[command(subcommand)]
+    Plugin(plugin::Command),
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Runs the command line of this process.
+///
+/// * returns: 0; 1 after an error, which is on stderr with its next step; 2 for a wrong command line; 64 + n when a
+///   call failed with gRPC code n.
+pub async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let output = Output::new(cli.json);
+    let ui = Ui::new(cli.quiet || cli.json);
+    let done = match cli.command {
+        Command::Demo(args) => demo::run(args, &output, &ui).await,
+        Command::Dev(args) => serve::dev(args, &output).await,
+        Command::Serve(args) => serve::serve(args, &output).await,
+        Command::Call(args) => call::run(args, &output, &ui).await,
+        Command::Plugin(command) => plugin::run(command, &output, &ui).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "collector", &mut std::io::stdout());
+            Ok(())
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => output.failure(&why),
+    }
+}

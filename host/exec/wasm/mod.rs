@@ -20,6 +20,7 @@ mod store_file;
 mod ticker;
 
 pub use config::Config;
+pub(crate) use imports::is_granted;
 
 use super::{BoxFuture, ExecError, ExecFailure, Executor, Job};
 use crate::domain::{Outcome, Receipt, Start};

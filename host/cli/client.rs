@@ -1,0 +1,193 @@
+//! A client of one node.
+
+use super::json::Plugin;
+use crate::domain::Digest;
+use crate::rpc::pb;
+use prost_types::Any;
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+use tokio::time::Instant;
+use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, MetadataMap};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+use tonic_types::StatusExt as _;
+
+/// Largest reply that we take: what a node sends at most.
+const REPLY_MAX: usize = 8 << 20;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The address is none.
+    #[error("{0} is no address of a node; write http://HOST:PORT")]
+    Address(String),
+    /// Nobody there.
+    #[error("no node answers at {address} ({why}); start one with `collector dev`")]
+    Connect {
+        /// Where.
+        address: String,
+        /// The system's words.
+        why: String,
+    },
+    /// A metadata pair that gRPC cannot carry.
+    #[error("{0:?} is no metadata; write key:value in ASCII")]
+    Metadata(String),
+    /// The node refused, or the call failed.
+    #[error("{}", describe(.0))]
+    Call(Box<Status>),
+}
+
+impl ClientError {
+    /// The status of a call that failed.
+    pub fn status(&self) -> Option<&Status> {
+        match self {
+            Self::Call(status) => Some(status),
+            Self::Address(_) | Self::Connect { .. } | Self::Metadata(_) => None,
+        }
+    }
+}
+
+fn describe(status: &Status) -> String {
+    let reason = status.get_details_error_info().map(|info| format!(" [{}]", info.reason)).unwrap_or_default();
+    format!("{:?}: {}{reason}", status.code(), status.message())
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// The reply.
+    pub output: Any,
+    /// Who answered.
+    pub executor_id: String,
+    /// The `collector-*` trailers.
+    pub receipt: BTreeMap<String, String>,
+    /// From sending to the answer, as this client saw it.
+    pub took: Duration,
+}
+
+/// What to call.
+#[derive(Debug, Clone, Default)]
+pub struct Target {
+    /// Where.
+    pub namespace: String,
+    /// Full or short name.
+    pub service: String,
+    /// Simple name.
+    pub method: String,
+    /// `key:value` pairs of metadata.
+    pub headers: Vec<String>,
+    /// Deadline of the call.
+    pub timeout: Option<Duration>,
+}
+
+/// A connection to a node. Clones share it.
+#[derive(Debug, Clone)]
+pub struct NodeClient {
+    inner: pb::collective_dispatcher_client::CollectiveDispatcherClient<Channel>,
+}
+
+impl NodeClient {
+    /// Connects to `http://HOST:PORT`.
+    pub async fn connect(address: &str) -> Result<Self, ClientError> {
+        let endpoint = Endpoint::from_shared(address.to_owned()).map_err(|_| ClientError::Address(address.into()))?;
+        let connected = endpoint.connect_timeout(Duration::from_secs(5)).tcp_nodelay(true).connect().await;
+        let channel = connected.map_err(|why| ClientError::Connect {
+            address: address.to_owned(),
+            why: root_cause(&why),
+        })?;
+        let inner = pb::collective_dispatcher_client::CollectiveDispatcherClient::new(channel);
+        Ok(Self { inner: inner.max_decoding_message_size(REPLY_MAX) })
+    }
+
+    /// Calls by digest, and uploads the plugin first where the node does not have it.
+    pub async fn call(&self, target: &Target, plugin: &Plugin, input: Any) -> Result<Answer, ClientError> {
+        match self.serve(target, by_digest(&plugin.artifact.digest), input.clone()).await {
+            Err(ClientError::Call(status)) if is_unknown_artifact(&status) => {
+                self.serve(target, with_bytes(plugin), input).await
+            }
+            answer => answer,
+        }
+    }
+
+    /// One `Serve` under the node's own limits.
+    pub async fn serve(
+        &self,
+        target: &Target,
+        code: pb::serve_request::ServiceDef,
+        input: Any,
+    ) -> Result<Answer, ClientError> {
+        self.serve_with(target, code, input, HashMap::new()).await
+    }
+
+    /// One `Serve`.
+    ///
+    /// * `context`: `execution_context`, limits lower than the node's.
+    pub async fn serve_with(
+        &self,
+        target: &Target,
+        code: pb::serve_request::ServiceDef,
+        input: Any,
+        context: HashMap<String, String>,
+    ) -> Result<Answer, ClientError> {
+        let mut request = Request::new(pb::ServeRequest {
+            namespace: target.namespace.clone(),
+            service: Some(pb::ServiceTypeRef {
+                namespace: target.namespace.clone(),
+                service_name: target.service.clone(),
+            }),
+            method_name: target.method.clone(),
+            input: Some(input),
+            execution_context: context,
+            service_def: Some(code),
+        });
+        headers(request.metadata_mut(), &target.headers)?;
+        if let Some(timeout) = target.timeout {
+            request.set_timeout(timeout);
+        }
+        let began = Instant::now();
+        let answer = self.inner.clone().serve(request).await.map_err(|status| ClientError::Call(Box::new(status)))?;
+        let took = began.elapsed();
+        let (metadata, reply, _) = answer.into_parts();
+        let output = reply.output.unwrap_or_default();
+        Ok(Answer { output, executor_id: reply.executor_id, receipt: receipt(&metadata), took })
+    }
+}
+
+/// Names an artifact that was uploaded before.
+pub(super) fn by_digest(digest: &Digest) -> pb::serve_request::ServiceDef {
+    pb::serve_request::ServiceDef::ServiceUri(format!("sha256:{digest}"))
+}
+
+/// Sends the plugin along.
+pub(super) fn with_bytes(plugin: &Plugin) -> pb::serve_request::ServiceDef {
+    pb::serve_request::ServiceDef::ServiceBinary(plugin.bytes.clone())
+}
+
+fn is_unknown_artifact(status: &Status) -> bool {
+    status.code() == Code::NotFound
+        && status.get_details_error_info().is_some_and(|info| info.reason == "ARTIFACT_NOT_FOUND")
+}
+
+fn headers(metadata: &mut MetadataMap, pairs: &[String]) -> Result<(), ClientError> {
+    for pair in pairs {
+        let bad = || ClientError::Metadata(pair.clone());
+        let (key, value) = pair.split_once(':').ok_or_else(bad)?;
+        let key = AsciiMetadataKey::from_bytes(key.trim().to_ascii_lowercase().as_bytes()).map_err(|_| bad())?;
+        let value = AsciiMetadataValue::try_from(value.trim()).map_err(|_| bad())?;
+        metadata.append(key, value);
+    }
+    Ok(())
+}
+
+fn receipt(metadata: &MetadataMap) -> BTreeMap<String, String> {
+    let pairs = metadata.as_ref().iter().filter(|(key, _)| key.as_str().starts_with("collector-"));
+    pairs.filter_map(|(key, value)| Some((key.to_string(), value.to_str().ok()?.to_owned()))).collect()
+}
+
+fn root_cause(why: &dyn std::error::Error) -> String {
+    let mut cause = why;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}

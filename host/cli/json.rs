@@ -1,0 +1,114 @@
+//! JSON in and out by a component's own descriptors.
+
+use crate::dispatch::artifacts::{Artifact, ArtifactError, inspect};
+use crate::domain::Digest;
+use crate::registry::{Method, Service};
+use bytes::Bytes;
+use prost::Message as _;
+use prost_reflect::{DynamicMessage, SerializeOptions};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// A component file, read and looked into.
+#[derive(Debug)]
+pub struct Plugin {
+    /// The bytes.
+    pub bytes: Bytes,
+    /// What they are.
+    pub artifact: Artifact,
+}
+
+/// A file or a JSON text that does not do.
+#[derive(Debug, thiserror::Error)]
+pub enum JsonError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {why}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        why: std::io::Error,
+    },
+    /// The file is no component that runs here.
+    #[error("{path}: {why}")]
+    Artifact {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        why: ArtifactError,
+    },
+    /// The plugin does not have what was asked for.
+    #[error("{0}")]
+    NoMethod(String),
+    /// The JSON does not fit the message.
+    #[error("the JSON does not fit {message}: {why}")]
+    Fit {
+        /// Full name of the message.
+        message: String,
+        /// Where and why.
+        why: serde_json::Error,
+    },
+    /// The reply is not the message that it should be.
+    #[error("the reply is no {message}: {why}")]
+    Reply {
+        /// Full name of the message.
+        message: String,
+        /// Why.
+        why: String,
+    },
+}
+
+impl Plugin {
+    /// Reads a component file.
+    pub fn read(path: &Path) -> Result<Self, JsonError> {
+        let bytes = std::fs::read(path).map_err(|why| JsonError::File { path: path.to_owned(), why })?;
+        Self::of(bytes.into()).map_err(|why| JsonError::Artifact { path: path.to_owned(), why })
+    }
+
+    /// Looks into a component.
+    pub fn of(bytes: Bytes) -> Result<Self, ArtifactError> {
+        let artifact = inspect(Digest::of(&bytes), &bytes)?;
+        Ok(Self { bytes, artifact })
+    }
+
+    /// Finds a method by full or short service name; `None` where the component carries no descriptors.
+    pub fn method(&self, service: &str, method: &str) -> Result<Option<(&Service, &Method)>, JsonError> {
+        let Some(schema) = &self.artifact.schema else { return Ok(None) };
+        let all = schema.services();
+        let short = |found: &&Service| found.name.rsplit('.').next() == Some(service);
+        let found = all.iter().find(|found| found.name == service).or_else(|| all.iter().find(short));
+        let names = |names: Vec<&str>| names.join(", ");
+        let Some(found) = found else {
+            let known = names(all.iter().map(|service| service.name.as_str()).collect());
+            return Err(JsonError::NoMethod(format!("the plugin has no service {service}; it has {known}")));
+        };
+        let Some(wanted) = found.methods.iter().find(|known| known.name == method) else {
+            let known = names(found.methods.iter().map(|method| method.name.as_str()).collect());
+            return Err(JsonError::NoMethod(format!("{} has no method {method}; it has {known}", found.name)));
+        };
+        Ok(Some((found, wanted)))
+    }
+
+    /// Encodes JSON as the message with this full name.
+    pub fn encode(&self, message: &str, json: &str) -> Result<Vec<u8>, JsonError> {
+        let fit = |why| JsonError::Fit { message: message.to_owned(), why };
+        let mut text = serde_json::Deserializer::from_str(json);
+        let value = DynamicMessage::deserialize(self.descriptor(message)?, &mut text).map_err(fit)?;
+        text.end().map_err(fit)?;
+        Ok(value.encode_to_vec())
+    }
+
+    /// Decodes bytes as the message with this full name, into JSON with every field present.
+    pub fn decode(&self, message: &str, bytes: &[u8]) -> Result<Value, JsonError> {
+        let reply = |why: String| JsonError::Reply { message: message.to_owned(), why };
+        let value = DynamicMessage::decode(self.descriptor(message)?, bytes).map_err(|why| reply(why.to_string()))?;
+        let options = SerializeOptions::new().skip_default_fields(false);
+        let json = value.serialize_with_options(serde_json::value::Serializer, &options);
+        json.map_err(|why| reply(why.to_string()))
+    }
+
+    fn descriptor(&self, message: &str) -> Result<prost_reflect::MessageDescriptor, JsonError> {
+        let found = self.artifact.schema.as_ref().and_then(|schema| schema.pool().get_message_by_name(message));
+        found.ok_or_else(|| JsonError::NoMethod(format!("the plugin does not describe {message}")))
+    }
+}

@@ -1,0 +1,69 @@
+//! `collector plugin`: new, build, inspect.
+
+mod inspect;
+mod new;
+
+use super::guest::{self, BuildOptions, BuiltKind, Ui};
+use super::output::Output;
+use crate::domain::Digest;
+use anyhow::Context as _;
+use clap::Subcommand;
+use serde_json::json;
+use new::Args as NewArgs;
+use std::path::PathBuf;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Make a new plugin in a folder of its name
+    New(NewArgs),
+    /// Compile a plugin to a component (or, with --native, to a command for this machine)
+    Build {
+        /// Folder of the plugin, or of a workspace of plugins
+        #[arg(default_value = ".")]
+        dir: PathBuf,
+        /// Build the native command instead
+        #[arg(long)]
+        native: bool,
+        /// Only this package; may be repeated
+        #[arg(long, short, value_name = "NAME")]
+        package: Vec<String>,
+    },
+    /// Say what a component is, what it offers and what it would need
+    Inspect {
+        /// The component file
+        file: PathBuf,
+    },
+}
+
+pub(super) async fn run(command: Command, output: &Output, ui: &Ui) -> anyhow::Result<()> {
+    match command {
+        Command::New(args) => new::run(args, output),
+        Command::Inspect { file } => inspect::run(&file, output),
+        Command::Build { dir, native, package } => {
+            let options = BuildOptions { native, packages: package, quiet: ui.is_quiet(), target_dir: None };
+            let ui = ui.clone();
+            let work = tokio::task::spawn_blocking(move || guest::build(&dir, None, &options, &ui));
+            report(&work.await??, output)
+        }
+    }
+}
+
+fn report(built: &[guest::Built], output: &Output) -> anyhow::Result<()> {
+    let mut lines = Vec::new();
+    let mut values = Vec::new();
+    for one in built {
+        let bytes = std::fs::read(&one.path).with_context(|| format!("cannot read {}", one.path.display()))?;
+        let kind = match one.kind {
+            BuiltKind::Handler => "WasmHandler",
+            BuiltKind::Command => "WasmCommand",
+            BuiltKind::NativeCommand => "NativeElf",
+        };
+        let (digest, path) = (Digest::of(&bytes), one.path.display().to_string());
+        lines.push(format!("{:<20} {kind:<12} {:>9} bytes  {path}", one.package, bytes.len()));
+        values.push(json!({
+            "package": one.package, "kind": kind, "bytes": bytes.len(), "digest": format!("sha256:{digest}"), "path": path,
+        }));
+    }
+    output.answer(&lines.join("\n"), &json!(values));
+    Ok(())
+}

@@ -1,0 +1,95 @@
+//! `collector dev` and `collector serve`: a node until it is told to stop.
+
+use super::output::Output;
+use crate::config::Config;
+use crate::node::Node;
+use crate::telemetry;
+use serde_json::json;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// `collector dev`
+#[derive(Debug, clap::Args)]
+pub(super) struct DevArgs {
+    /// The data folder
+    #[arg(long, default_value = "data")]
+    data: PathBuf,
+    /// Port on 127.0.0.1; 0 for any free one
+    #[arg(long, default_value_t = 50_051)]
+    port: u16,
+}
+
+/// `collector serve`
+#[derive(Debug, clap::Args)]
+pub(super) struct ServeArgs {
+    /// Configuration file (TOML)
+    #[arg(long, env = "COLLECTOR_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The data folder
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Where to listen
+    #[arg(long, value_name = "IP:PORT")]
+    listen: Option<SocketAddr>,
+    /// Listen beyond loopback without encryption and without asking who calls
+    #[arg(long)]
+    insecure: bool,
+    /// A setting, over file and environment; may be repeated
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    set: Vec<String>,
+    /// Print the configuration in force as TOML, and end
+    #[arg(long)]
+    print_config: bool,
+}
+
+pub(super) async fn dev(args: DevArgs, output: &Output) -> anyhow::Result<()> {
+    let listen = format!("server.listen=127.0.0.1:{}", args.port);
+    let mut config = Config::load(None, variables(), &[listen])?;
+    config.data = args.data;
+    run(config, output).await
+}
+
+pub(super) async fn serve(args: ServeArgs, output: &Output) -> anyhow::Result<()> {
+    let mut config = Config::load(args.config.as_deref(), variables(), &args.set)?;
+    if let Some(data) = args.data {
+        config.data = data;
+    }
+    if let Some(listen) = args.listen {
+        config.server.listen = listen;
+    }
+    config.server.insecure |= args.insecure;
+    if args.print_config {
+        output.answer(&toml::to_string(&config)?, &serde_json::to_value(&config)?);
+        return Ok(());
+    }
+    run(config, output).await
+}
+
+async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
+    telemetry::init(&config.log)?;
+    let stop = stop_signal()?; // before starting, so that an early signal is not the default's sudden death
+    let node = Node::start(config).await?;
+    let address = format!("http://{}", node.address());
+    output.answer(&format!("serving on {address}"), &json!({ "serving": address, "id": node.id() }));
+    stop.await;
+    node.stop().await;
+    Ok(())
+}
+
+/// Resolves at SIGTERM or Ctrl-C.
+pub(super) fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        let which = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "Ctrl-C",
+        };
+        tracing::info!(which, "stopping: calls in flight may finish");
+    })
+}
+
+/// The environment, the parts of it that are text.
+fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}

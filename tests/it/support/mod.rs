@@ -1,0 +1,212 @@
+//! What the tests stand on: nodes in temporary folders, the example plugins, a client that speaks JSON.
+
+mod guests;
+mod process;
+
+pub use guests::{component, native, plugins_folder};
+pub use process::NodeProcess;
+
+use bytes::Bytes;
+use collector::cli::{Answer, ClientError, NodeClient, PluginFile, Target};
+use collector::config::Config;
+use collector::node::Node;
+use collector::rpc::pb;
+use collector::rpc::pb::serve_request::ServiceDef;
+use prost_types::Any;
+use serde_json::{Value, json};
+use std::time::Duration;
+use tempfile::TempDir;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+/// A node of this process, with a data folder of its own.
+pub struct TestNode {
+    pub node: Option<Node>,
+    pub client: NodeClient,
+    pub config: Config,
+    data: TempDir,
+}
+
+/// Small pools, so that many nodes fit in one test process.
+pub fn test_config() -> Config {
+    let mut config = Config::default();
+    config.server.listen.set_port(0);
+    config.server.grace_ms = 2_000;
+    config.wasm.slots = 16;
+    config.limits.deadline_ms = 30_000;
+    config
+}
+
+impl TestNode {
+    pub async fn start() -> Self {
+        Self::start_with(|_| ()).await
+    }
+
+    pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let mut config = test_config();
+        change(&mut config);
+        config.data = data.path().join("data");
+        let node = Node::start(config.clone()).await.unwrap();
+        let client = connect(&node).await;
+        Self { node: Some(node), client, config, data }
+    }
+
+    /// Stops the node and starts one on the same data folder.
+    pub async fn restart(&mut self) {
+        self.restart_with(|_| ()).await;
+    }
+
+    pub async fn restart_with(&mut self, change: impl FnOnce(&mut Config)) {
+        self.node.take().unwrap().stop().await;
+        change(&mut self.config);
+        let node = Node::start(self.config.clone()).await.unwrap();
+        self.client = connect(&node).await;
+        self.node = Some(node);
+    }
+
+    pub fn node(&self) -> &Node {
+        self.node.as_ref().unwrap()
+    }
+
+    pub fn data(&self) -> std::path::PathBuf {
+        self.data.path().join("data")
+    }
+
+    /// Calls a method of a plugin in namespace `acme` with JSON, uploading it with the call.
+    pub async fn call(&self, plugin: &PluginFile, method: &str, request: Value) -> Result<Called, Status> {
+        Call::new(plugin, method, request).run(&self.client).await
+    }
+}
+
+async fn connect(node: &Node) -> NodeClient {
+    NodeClient::connect(&format!("http://{}", node.address())).await.unwrap()
+}
+
+/// An answer as tests like it.
+#[derive(Debug)]
+pub struct Called {
+    pub reply: Value,
+    pub answer: Answer,
+}
+
+impl Called {
+    pub fn receipt(&self, key: &str) -> &str {
+        self.answer.receipt.get(key).unwrap_or_else(|| panic!("no {key} in {:?}", self.answer.receipt))
+    }
+}
+
+/// One call, to be changed before it runs.
+pub struct Call<'a> {
+    pub plugin: &'a PluginFile,
+    pub target: Target,
+    pub input: Any,
+    pub code: ServiceDef,
+    pub context: Vec<(&'a str, &'a str)>,
+    output: String,
+}
+
+impl<'a> Call<'a> {
+    pub fn new(plugin: &'a PluginFile, method: &str, request: Value) -> Self {
+        let schema = plugin.artifact.schema.as_ref().expect("the plugin carries descriptors");
+        let service = &schema.services()[0];
+        let found = service.methods.iter().find(|known| known.name == method).expect("the method exists");
+        let value = plugin.encode(&found.input, &request.to_string()).unwrap();
+        Self {
+            plugin,
+            target: Target {
+                namespace: "acme".into(),
+                service: service.name.clone(),
+                method: method.into(),
+                ..Target::default()
+            },
+            input: Any { type_url: format!("type.googleapis.com/{}", found.input), value },
+            code: ServiceDef::ServiceBinary(plugin.bytes.clone()),
+            context: Vec::new(),
+            output: found.output.clone(),
+        }
+    }
+
+    pub fn by_digest(mut self) -> Self {
+        self.code = by_digest(self.plugin);
+        self
+    }
+
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.target.timeout = Some(timeout);
+        self
+    }
+
+    /// The message itself, for tests that send it by hand.
+    pub fn into_request(self) -> pb::ServeRequest {
+        pb::ServeRequest {
+            namespace: self.target.namespace,
+            service: Some(pb::ServiceTypeRef { namespace: String::new(), service_name: self.target.service }),
+            method_name: self.target.method,
+            input: Some(self.input),
+            execution_context: Default::default(),
+            service_def: Some(self.code),
+        }
+    }
+
+    pub async fn run(self, client: &NodeClient) -> Result<Called, Status> {
+        let context = self.context.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let answer = client.serve_with(&self.target, self.code, self.input, context).await.map_err(status)?;
+        assert_eq!(answer.output.type_url, format!("type.googleapis.com/{}", self.output));
+        let reply = self.plugin.decode(&self.output, &answer.output.value).unwrap();
+        Ok(Called { reply, answer })
+    }
+}
+
+pub fn by_digest(plugin: &PluginFile) -> ServiceDef {
+    ServiceDef::ServiceUri(format!("sha256:{}", plugin.artifact.digest))
+}
+
+pub fn status(why: ClientError) -> Status {
+    match why {
+        ClientError::Call(status) => *status,
+        other => panic!("no answer: {other}"),
+    }
+}
+
+/// A plugin from `plugins/`, built once per test run.
+pub fn plugin(name: &str) -> PluginFile {
+    PluginFile::of(Bytes::from(std::fs::read(component(name)).unwrap())).unwrap()
+}
+
+/// `{"amount": ...}` for misbehave.
+pub fn amount(amount: u64) -> Value {
+    json!({ "amount": amount.to_string() })
+}
+
+/// Code and stable reason of a failure, for comparing.
+pub fn verdict(status: &Status) -> (Code, String) {
+    (status.code(), status.get_details_error_info().map(|info| info.reason).unwrap_or_default())
+}
+
+#[track_caller]
+pub fn assert_verdict(result: Result<Called, Status>, code: Code, reason: &str) -> Status {
+    let status = result.expect_err("the call should have failed");
+    assert_eq!(verdict(&status), (code, reason.to_owned()), "{status:?}");
+    status
+}
+
+/// A raw `Serve` with a hand-made request.
+pub async fn raw_serve(node: &TestNode, request: pb::ServeRequest) -> Result<pb::ServeResponse, Status> {
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", node.node().address()))
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
+    let mut client = pb::collective_dispatcher_client::CollectiveDispatcherClient::new(channel);
+    client.serve(request).await.map(tonic::Response::into_inner)
+}
+
+/// Waits until a condition holds, checking often; panics with `what` after ten seconds.
+pub async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while !holds().await {
+        assert!(tokio::time::Instant::now() < deadline, "{what} did not happen");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
