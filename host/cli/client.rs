@@ -3,17 +3,27 @@
 use super::json::Plugin;
 use crate::domain::Digest;
 use crate::rpc::pb;
+use http::Uri;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 use prost_types::Any;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 use tokio::time::Instant;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tonic::body::Body;
 use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, MetadataMap};
-use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 
 /// Largest reply that we take: what a node sends at most.
 const REPLY_MAX: usize = 8 << 20;
+/// How long a node gets to accept a connection.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+/// How much longer than a call's deadline this client waits for the node to say that it has passed.
+const VERDICT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -81,21 +91,31 @@ pub struct Target {
 }
 
 /// A connection to a node. Clones share it.
+///
+/// On hyper's client instead of tonic's channel: the channel ends a call at its deadline with a bare CANCELLED, before
+/// the node's own verdict arrives.
 #[derive(Debug, Clone)]
 pub struct NodeClient {
-    inner: pb::collective_dispatcher_client::CollectiveDispatcherClient<Channel>,
+    inner: pb::collective_dispatcher_client::CollectiveDispatcherClient<Client<HttpConnector, Body>>,
 }
 
 impl NodeClient {
     /// Connects to `http://HOST:PORT`.
     pub async fn connect(address: &str) -> Result<Self, ClientError> {
-        let endpoint = Endpoint::from_shared(address.to_owned()).map_err(|_| ClientError::Address(address.into()))?;
-        let connected = endpoint.connect_timeout(Duration::from_secs(5)).tcp_nodelay(true).connect().await;
-        let channel = connected.map_err(|why| ClientError::Connect {
-            address: address.to_owned(),
-            why: root_cause(&why),
-        })?;
-        let inner = pb::collective_dispatcher_client::CollectiveDispatcherClient::new(channel);
+        let uri: Uri = address.parse().map_err(|_| ClientError::Address(address.to_owned()))?;
+        let (Some("http"), Some(host)) = (uri.scheme_str(), uri.host()) else {
+            return Err(ClientError::Address(address.to_owned()));
+        };
+        let host = host.trim_matches(['[', ']']).to_owned();
+        let dial = timeout(CONNECT_PATIENCE, TcpStream::connect((host, uri.port_u16().unwrap_or(80)))).await;
+        let refused = |why: String| ClientError::Connect { address: address.to_owned(), why };
+        let dialled = dial.map_err(|_| refused("no answer in 5 s".to_owned()))?;
+        drop(dialled.map_err(|why| refused(why.to_string()))?);
+
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        let client = Client::builder(TokioExecutor::new()).http2_only(true).build(connector);
+        let inner = pb::collective_dispatcher_client::CollectiveDispatcherClient::with_origin(client, uri);
         Ok(Self { inner: inner.max_decoding_message_size(REPLY_MAX) })
     }
 
@@ -145,7 +165,15 @@ impl NodeClient {
             request.set_timeout(timeout);
         }
         let began = Instant::now();
-        let answer = self.inner.clone().serve(request).await.map_err(|status| ClientError::Call(Box::new(status)))?;
+        let mut client = self.inner.clone();
+        let answer = match target.timeout {
+            None => client.serve(request).await,
+            Some(limit) => match timeout(limit + VERDICT_PATIENCE, client.serve(request)).await {
+                Ok(answer) => answer,
+                Err(_silent) => Err(Status::deadline_exceeded("the node did not answer by the deadline")),
+            },
+        };
+        let answer = answer.map_err(|status| ClientError::Call(Box::new(status)))?;
         let took = began.elapsed();
         let (metadata, reply, _) = answer.into_parts();
         let output = reply.output.unwrap_or_default();
@@ -182,12 +210,4 @@ fn headers(metadata: &mut MetadataMap, pairs: &[String]) -> Result<(), ClientErr
 fn receipt(metadata: &MetadataMap) -> BTreeMap<String, String> {
     let pairs = metadata.as_ref().iter().filter(|(key, _)| key.as_str().starts_with("collector-"));
     pairs.filter_map(|(key, value)| Some((key.to_string(), value.to_str().ok()?.to_owned()))).collect()
-}
-
-fn root_cause(why: &dyn std::error::Error) -> String {
-    let mut cause = why;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }

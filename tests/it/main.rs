@@ -5,7 +5,7 @@
 //mod cache;
 //mod command_line;
 //mod layering;
-//mod limits;
+mod limits;
 //mod node;
 //mod plugins;
 mod serve;

@@ -2,9 +2,11 @@
 
 mod guests;
 mod process;
+mod wat;
 
 pub use guests::{component, native, plugins_folder};
 pub use process::NodeProcess;
+pub use wat::{distinct_command, run_command, wasi_command, wat};
 
 use bytes::Bytes;
 use collector::cli::{Answer, ClientError, NodeClient, PluginFile, Target};
