@@ -1,13 +1,13 @@
 //! Black-box tests: real nodes, real components, real clients over loopback.
 
-//mod artifacts;
-//mod build_guests;
-//mod cache;
-//mod command_line;
-//mod layering;
+mod artifacts;
+mod build_guests;
+mod cache;
+mod command_line;
+mod layering;
 mod limits;
-//mod node;
-//mod plugins;
+mod node;
+mod plugins;
 mod serve;
 mod support;
 mod wire_contract;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 /// `plugins/` of the checkout.
-pub fn plugins_folder() -> PathBuf {
+fn plugins_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("plugins")
 }
 

@@ -4,7 +4,7 @@ mod guests;
 mod process;
 mod wat;
 
-pub use guests::{component, native, plugins_folder};
+pub use guests::{component, native};
 pub use process::NodeProcess;
 pub use wat::{distinct_command, run_command, wasi_command, wat};
 

@@ -1,0 +1,144 @@
+//! Rust for the services: what [`prost_build`] does not write.
+
+use crate::Error;
+use crate::descriptors::Schema;
+use prost_build::{Method, Service, ServiceGenerator};
+use std::fmt::Write;
+use std::io;
+use std::path::Path;
+
+/// File that holds the descriptors, beside the generated code.
+const DESCRIPTORS: &str = "collector.descriptors.bin";
+/// File that brings in all packages, each in its module.
+const MODULES: &str = "collector.protos.rs";
+/// Why a streaming method is refused.
+const LATER: &str = "this version of the SDK makes unary methods only, streaming comes with a later one (issue 3)";
+
+/// A streaming method is an error that names it, not a method that is not there.
+pub(crate) fn refuse_streaming(schema: &Schema) -> Result<(), Error> {
+    let mut findings = Vec::new();
+    for file in &schema.files.file {
+        for (s, service) in file.service.iter().enumerate() {
+            for (m, method) in service.method.iter().enumerate() {
+                if method.client_streaming() || method.server_streaming() {
+                    let place = schema.place_of(file, s, m);
+                    let service = full_name(file.package(), service.name());
+                    findings.push(format!("{place}: {service}.{} is streaming: {LATER}", method.name()));
+                }
+            }
+        }
+    }
+    if findings.is_empty() { Ok(()) } else { Err(Error::Unsupported(findings)) }
+}
+
+/// Writes one Rust file per package, one that includes them all, and the descriptors.
+pub(crate) fn write(schema: Schema, out_dir: &Path) -> io::Result<()> {
+    let descriptors = out_dir.join(DESCRIPTORS);
+    if std::fs::read(&descriptors).ok().as_deref() != Some(&schema.embedded) {
+        std::fs::write(descriptors, &schema.embedded)?;
+    }
+    let generator = Generator { home: schema.home().map(str::to_owned), descriptors_len: schema.embedded.len() };
+    prost_build::Config::new()
+        .out_dir(out_dir)
+        .include_file(MODULES)
+        .prost_path("::collector_guest::prost")
+        .prost_types_path("::collector_guest::prost_types")
+        .enable_type_names()
+        .type_name_domain(["."], "type.googleapis.com")
+        .service_generator(Box::new(generator))
+        .compile_fds(schema.files)
+}
+
+struct Generator {
+    home: Option<String>,
+    descriptors_len: usize,
+}
+
+impl ServiceGenerator for Generator {
+    fn generate(&mut self, service: Service, code: &mut String) {
+        // Writing to a String cannot fail.
+        let _ = write_trait(&service, code).and_then(|()| write_plugin(&service, code));
+    }
+
+    fn finalize_package(&mut self, package: &str, code: &mut String) {
+        if self.home.as_deref() == Some(package) {
+            let _ = write_descriptors(self.descriptors_len, code);
+        }
+    }
+}
+
+fn full_name(package: &str, name: &str) -> String {
+    if package.is_empty() { name.to_owned() } else { format!("{package}.{name}") }
+}
+
+fn write_trait(service: &Service, code: &mut String) -> std::fmt::Result {
+    let full = full_name(&service.package, &service.proto_name);
+    if service.comments.leading.is_empty() {
+        writeln!(code, "/// The service `{full}`.")?;
+    }
+    service.comments.append_with_indent(0, code);
+    writeln!(code, "///\n/// An implementation is served by [`{}Service`].", service.name)?;
+    writeln!(code, "pub trait {} {{", service.name)?;
+    for Method { name, proto_name, comments, input_type, output_type, .. } in &service.methods {
+        if comments.leading.is_empty() {
+            writeln!(code, "    /// Answers `{full}/{proto_name}`.")?;
+        }
+        comments.append_with_indent(1, code);
+        writeln!(
+            code,
+            "    fn {name}(context: &::collector_guest::Context, request: {input_type}) \
+             -> ::core::result::Result<{output_type}, ::collector_guest::Fault>;"
+        )?;
+    }
+    writeln!(code, "}}")
+}
+
+fn write_plugin(service: &Service, code: &mut String) -> std::fmt::Result {
+    let Service { name, proto_name, package, methods, .. } = service;
+    let full = full_name(package, proto_name);
+    let known: Vec<String> = methods.iter().map(|method| format!("{:?}", method.proto_name)).collect();
+    writeln!(
+        code,
+        "/// Serves `{full}` by an implementation `T` of [`{name}`]: `collector_guest::export!({name}Service<T>);`"
+    )?;
+    writeln!(code, "#[derive(Debug)]")?;
+    writeln!(code, "pub struct {name}Service<T>(::core::marker::PhantomData<T>);")?;
+    writeln!(code, "impl<T: {name}> ::collector_guest::Plugin for {name}Service<T> {{")?;
+    writeln!(code, "    const NAME: &'static str = {full:?};")?;
+    writeln!(
+        code,
+        "    fn call(context: &::collector_guest::Context, method: &str, input: &[u8]) \
+         -> ::core::result::Result<::collector_guest::prost::alloc::vec::Vec<u8>, ::collector_guest::Fault> {{"
+    )?;
+    writeln!(code, "        match method {{")?;
+    for method in methods {
+        let input = method.input_proto_type.trim_start_matches('.');
+        writeln!(
+            code,
+            "            {:?} => ::collector_guest::codegen::answer({input:?}, context, input, T::{}),",
+            method.proto_name, method.name
+        )?;
+    }
+    writeln!(
+        code,
+        "            _ => ::core::result::Result::Err(::collector_guest::codegen::unknown_method(Self::NAME, method, &[{}])),",
+        known.join(", ")
+    )?;
+    writeln!(code, "        }}\n    }}\n}}")
+}
+
+/// The node reads this section at upload. `#[used]` keeps it through link-time optimisation, and stripping takes only
+/// sections for debuggers.
+fn write_descriptors(len: usize, code: &mut String) -> std::fmt::Result {
+    let section = crate::SECTION;
+    writeln!(
+        code,
+        r#"#[cfg(target_family = "wasm")]
+const _: () = {{
+    #[used]
+    #[allow(unsafe_code, reason = "a custom section is data; nothing runs")]
+    #[unsafe(link_section = "{section}")]
+    static DESCRIPTORS: [u8; {len}] = *include_bytes!(concat!(env!("OUT_DIR"), "/{DESCRIPTORS}"));
+}};"#
+    )
+}

@@ -1,0 +1,178 @@
+//! What comes out of `.proto` files, and what is said about wrong ones.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
+
+use collector_guest_build::Builder;
+use prost::Message;
+use prost_types::FileDescriptorSet;
+use std::collections::BTreeMap;
+use std::fs;
+use tempfile::TempDir;
+
+struct Project {
+    folder: TempDir,
+}
+
+impl Project {
+    fn new(files: &[(&str, &str)]) -> Self {
+        let folder = TempDir::new().unwrap();
+        for (name, text) in files {
+            let path = folder.path().join("proto").join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        fs::create_dir(folder.path().join("out")).unwrap();
+        Self { folder }
+    }
+
+    fn compile(&self, protos: &[&str]) -> Result<(), String> {
+        let proto = self.folder.path().join("proto");
+        let paths: Vec<_> = protos.iter().map(|name| proto.join(name)).collect();
+        let builder = Builder::new().include(&proto).out_dir(self.folder.path().join("out"));
+        let outcome = builder.try_compile(&paths).map_err(|error| error.to_string());
+        outcome.map_err(|text| text.replace(&format!("{}/", self.folder.path().display()), ""))
+    }
+
+    fn code(&self, package: &str) -> String {
+        fs::read_to_string(self.folder.path().join("out").join(format!("{package}.rs"))).unwrap()
+    }
+
+    fn embedded(&self) -> (FileDescriptorSet, Vec<u8>) {
+        let bytes = fs::read(self.folder.path().join("out/collector.descriptors.bin")).unwrap();
+        (FileDescriptorSet::decode(bytes.as_slice()).unwrap(), bytes)
+    }
+}
+
+const GREETER: &str = r#"
+syntax = "proto3";
+package greeter.v1;
+// Says hello.
+service Greeter {
+  // By name.
+  rpc SayHello(HelloRequest) returns (HelloReply);
+  rpc Type(HelloRequest) returns (HelloReply);
+}
+message HelloRequest { string name = 1; }
+message HelloReply { string text = 1; }
+"#;
+
+#[test]
+fn a_service_is_a_trait_and_a_plugin() {
+    let project = Project::new(&[("greeter.proto", GREETER)]);
+    project.compile(&["greeter.proto"]).unwrap();
+    let code = project.code("greeter.v1");
+    for part in [
+        "/// Says hello.",
+        "pub trait Greeter {",
+        "/// By name.\n    fn say_hello(",
+        "/// Answers `greeter.v1.Greeter/Type`.\n    fn r#type(",
+        "pub struct GreeterService<T>",
+        "const NAME: &'static str = \"greeter.v1.Greeter\";",
+        "\"SayHello\" =>",
+        "type.googleapis.com/greeter.v1.HelloRequest",
+        "::collector_guest::prost::Message",
+        "#[unsafe(link_section = \"collector:descriptors\")]",
+    ] {
+        assert!(code.contains(part), "{part} is not in:\n{code}");
+    }
+}
+
+#[test]
+fn descriptors_are_small_and_named_by_package() {
+    let project = Project::new(&[("greeter.proto", GREETER)]);
+    project.compile(&["greeter.proto"]).unwrap();
+    let (set, bytes) = project.embedded();
+    let [file] = set.file.as_slice() else { panic!("{set:?}") };
+    assert_eq!(file.name(), "greeter/v1/greeter.proto");
+    assert_eq!(file.service[0].name(), "Greeter");
+    assert_eq!(file.source_code_info, None);
+    assert!(project.code("greeter.v1").contains(&format!("static DESCRIPTORS: [u8; {}]", bytes.len())));
+}
+
+#[test]
+fn imports_come_along_without_their_services_and_without_google() {
+    let project = Project::new(&[
+        (
+            "shop.proto",
+            r#"
+            syntax = "proto3";
+            package shop.v1;
+            import "common/v1/money.proto";
+            import "google/protobuf/empty.proto";
+            import "options.proto";
+            service Shop { rpc Price(google.protobuf.Empty) returns (common.v1.Money) { option (options.v1.cost) = 7; } }
+            "#,
+        ),
+        (
+            "common/v1/money.proto",
+            r#"
+            syntax = "proto3";
+            package common.v1;
+            message Money { int64 cents = 1; }
+            service Mint { rpc Make(Money) returns (stream Money); }
+            "#,
+        ),
+        (
+            "options.proto",
+            r#"
+            syntax = "proto3";
+            package options.v1;
+            import "google/protobuf/descriptor.proto";
+            extend google.protobuf.MethodOptions { int32 cost = 50001; }
+            "#,
+        ),
+    ]);
+    project.compile(&["shop.proto"]).unwrap();
+    let (set, bytes) = project.embedded();
+    let files: BTreeMap<_, _> = set.file.iter().map(|file| (file.name(), file)).collect();
+    let names: Vec<_> = files.keys().copied().collect();
+    assert_eq!(names, ["common/v1/money.proto", "options/v1/options.proto", "shop/v1/shop.proto"]);
+    assert_eq!(
+        files["shop/v1/shop.proto"].dependency,
+        ["common/v1/money.proto", "google/protobuf/empty.proto", "options/v1/options.proto"],
+    );
+    assert!(files["common/v1/money.proto"].service.is_empty());
+    let option = [0x88, 0xb5, 0x18, 7]; // field 50001, varint 7
+    assert!(bytes.windows(option.len()).any(|part| part == option), "custom options are kept");
+    assert!(!project.code("common.v1").contains("trait Mint"));
+    assert!(project.code("shop.v1").contains("super::super::common::v1::Money"));
+    let modules = project.code("collector.protos");
+    assert!(modules.contains("pub mod common {") && modules.contains("pub mod shop {"), "{modules}");
+    let sections = |package| project.code(package).matches("link_section").count();
+    assert_eq!((sections("shop.v1"), sections("common.v1")), (1, 0), "one set per component");
+}
+
+#[test]
+fn two_services_share_one_set_of_descriptors() {
+    let a = "syntax = \"proto3\"; package a.v1; service A { rpc M(X) returns (X); } message X {}";
+    let b = "syntax = \"proto3\"; package b.v1; service B { rpc M(X) returns (X); } message X {}";
+    let project = Project::new(&[("service.proto", a), ("b/v1/service.proto", b)]);
+    project.compile(&["service.proto", "b/v1/service.proto"]).unwrap();
+    let sections = |package| project.code(package).matches("link_section").count();
+    assert_eq!(sections("a.v1") + sections("b.v1"), 1);
+    let names: Vec<_> = project.embedded().0.file.iter().map(|file| file.name().to_owned()).collect();
+    assert_eq!(names, ["a/v1/service.proto", "b/v1/service.proto"]);
+}
+
+#[test]
+fn a_mistake_is_named_with_its_place() {
+    let error = |text: &str| Project::new(&[("x.proto", text)]).compile(&["x.proto"]).unwrap_err();
+    let typo = GREETER.replace("returns (HelloReply)", "returns (HelloRepl)");
+    assert_eq!(error(&typo), "proto/x.proto:7:39: name 'HelloRepl' is not defined");
+    assert!(error("message {").starts_with("proto/x.proto:1:9: expected an identifier"), "{}", error("message {"));
+    assert!(error("message X {").starts_with("proto/x.proto: expected a message field"), "{}", error("message X {"));
+    assert_eq!(error("import \"nope.proto\";"), "proto/x.proto:1:1: import 'nope.proto' not found");
+    let missing = Project::new(&[]).compile(&["y.proto"]).unwrap_err();
+    assert_eq!(missing, "proto/y.proto: no such file");
+}
+
+#[test]
+fn a_streaming_method_is_named_with_its_place() {
+    let text = GREETER.replace("(HelloRequest) returns", "(stream HelloRequest) returns");
+    let project = Project::new(&[("x.proto", &text)]);
+    let error = project.compile(&["x.proto"]).unwrap_err();
+    let lines: Vec<_> = error.lines().collect();
+    assert_eq!(lines.len(), 2, "each one");
+    assert!(lines[0].starts_with("proto/x.proto:7:3: greeter.v1.Greeter.SayHello is streaming: "), "{error}");
+    assert!(!project.folder.path().join("out/greeter.v1.rs").exists(), "nothing is written");
+}

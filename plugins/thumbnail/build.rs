@@ -1,0 +1,5 @@
+//! Turns `proto/thumbnail.proto` into Rust.
+
+fn main() {
+    collector_guest_build::compile("proto/thumbnail.proto");
+}

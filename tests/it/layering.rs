@@ -1,0 +1,93 @@
+//! The import table of style.md section 1, read off the `use crate::` lines.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// Who may import whom. A module that is not here may not exist.
+fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
+    BTreeMap::from([
+        ("domain", vec![]),
+        ("lifecycle", vec![]),
+        ("telemetry", vec![]),
+        ("data", vec![]),
+        ("exec", vec!["domain", "lifecycle"]),
+        ("tenancy", vec!["domain", "lifecycle"]),
+        ("registry", vec!["domain", "tenancy", "lifecycle"]),
+        ("dispatch", vec!["domain", "tenancy", "registry", "exec", "lifecycle"]),
+        ("rpc", vec!["domain", "tenancy", "registry", "dispatch", "exec", "lifecycle"]),
+        ("selfcheck", vec!["rpc"]),
+        ("config", vec!["domain", "exec", "dispatch", "rpc", "telemetry"]),
+        (
+            "node",
+            vec![
+                "config", "data", "dispatch", "domain", "exec", "lifecycle", "registry", "rpc", "selfcheck",
+                "telemetry", "tenancy",
+            ],
+        ),
+        (
+            "cli",
+            vec!["config", "dispatch", "domain", "exec", "node", "registry", "rpc", "telemetry"],
+        ),
+    ])
+}
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => sources(&path, found),
+            false if path.extension().is_some_and(|extension| extension == "rs") => found.push(path),
+            false => {}
+        }
+    }
+}
+
+/// First path segments after `crate::` in a text.
+fn imports(text: &str) -> BTreeSet<String> {
+    let word = |rest: &str| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    text.split("crate::").skip(1).map(word).filter(|word| !word.is_empty()).collect()
+}
+
+#[test]
+fn modules_import_only_what_lies_below_them() {
+    let host = Path::new(env!("CARGO_MANIFEST_DIR")).join("host");
+    let allowed = allowed();
+    let mut files = Vec::new();
+    sources(&host, &mut files);
+    let mut wrong = Vec::new();
+    for file in files {
+        let relative = file.strip_prefix(&host).unwrap();
+        let module = relative.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs");
+        if ["lib", "main"].contains(&module) {
+            continue;
+        }
+        let Some(may) = allowed.get(module) else {
+            wrong.push(format!("{} belongs to no known module", relative.display()));
+            continue;
+        };
+        for import in imports(&std::fs::read_to_string(&file).unwrap()) {
+            if import != module && !may.contains(&import.as_str()) {
+                wrong.push(format!("{} imports {import}", relative.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn only_rpc_speaks_grpc() {
+    let host = Path::new(env!("CARGO_MANIFEST_DIR")).join("host");
+    let mut files = Vec::new();
+    sources(&host, &mut files);
+    // The client side: the node calling itself, the command line, and the health entries that the node sets.
+    let clients = ["rpc", "cli", "selfcheck.rs", "node.rs"];
+    let wrong: Vec<PathBuf> = files
+        .into_iter()
+        .filter(|file| !clients.iter().any(|client| file.starts_with(host.join(client))))
+        .filter(|file| {
+            let text = std::fs::read_to_string(file).unwrap();
+            ["tonic::", "hyper::", "axum::"].iter().any(|transport| text.contains(transport))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
