@@ -84,9 +84,7 @@ async fn w06_each_proposal_that_is_off_is_refused() {
 #[tokio::test]
 async fn a_component_for_another_guest_interface_says_which() {
     let node = TestNode::start().await;
-    let other = wat::parse_str(
-        r#"(component (instance $h) (export "collector:plugin/handler@0.9.0" (instance $h)))"#,
-    );
+    let other = wat::parse_str(r#"(component (instance $h) (export "collector:plugin/handler@0.9.0" (instance $h)))"#);
     let (code, reason, message) = refused(&node, other.unwrap()).await;
     assert_eq!((code, reason.as_str()), (Code::InvalidArgument, "COMPONENT_VERSION"));
     assert!(message.contains("0.9.0") && message.contains("0.1."), "{message}");

@@ -67,3 +67,21 @@ async fn a_native_thumbnail_makes_the_same_bytes() {
     assert!(native.status.success(), "{native:?}");
     assert_eq!(native.stdout, component.answer.output.value);
 }
+
+#[test]
+fn the_plugins_own_tests_pass() {
+    component("greeter"); // one cargo in the folder at a time
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("plugins");
+    let mut cargo = Command::new("cargo");
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        if name.starts_with("CARGO_PKG_") || ["CARGO_TARGET_DIR", "RUSTFLAGS", "RUSTC"].contains(&name.as_str()) {
+            cargo.env_remove(&name);
+        }
+    }
+    let tests =
+        cargo.args(["test", "--quiet", "--locked", "--target-dir", "target/native"]).current_dir(folder).output();
+    let tests = tests.unwrap();
+    assert!(tests.status.success(), "{}", String::from_utf8_lossy(&tests.stderr));
+    assert!(String::from_utf8_lossy(&tests.stdout).contains("test result: ok"));
+}

@@ -20,14 +20,20 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         (
             "node",
             vec![
-                "config", "data", "dispatch", "domain", "exec", "lifecycle", "registry", "rpc", "selfcheck",
-                "telemetry", "tenancy",
+                "config",
+                "data",
+                "dispatch",
+                "domain",
+                "exec",
+                "lifecycle",
+                "registry",
+                "rpc",
+                "selfcheck",
+                "telemetry",
+                "tenancy",
             ],
         ),
-        (
-            "cli",
-            vec!["config", "dispatch", "domain", "exec", "node", "registry", "rpc", "telemetry"],
-        ),
+        ("cli", vec!["config", "dispatch", "domain", "exec", "node", "registry", "rpc", "telemetry"]),
     ])
 }
 

@@ -256,9 +256,9 @@ async fn calls_beyond_slots_wait_and_beyond_the_queue_are_refused_with_a_hint() 
     let mut calls = tokio::task::JoinSet::new();
     for _ in 0..3 {
         let (client, plugin) = (node.client.clone(), plugin("misbehave"));
-        calls.spawn(async move {
-            Call::new(&plugin, "Spin", amount(0)).timeout(Duration::from_secs(2)).run(&client).await
-        });
+        calls.spawn(
+            async move { Call::new(&plugin, "Spin", amount(0)).timeout(Duration::from_secs(2)).run(&client).await },
+        );
     }
     let first = calls.join_next().await.unwrap().unwrap();
     let status = assert_verdict(first, Code::ResourceExhausted, "BUSY");

@@ -1,5 +1,7 @@
 //! Black-box tests: real nodes, real components, real clients over loopback.
 
+#![allow(clippy::disallowed_methods, reason = "a test's tasks end with its runtime")]
+
 mod artifacts;
 mod build_guests;
 mod cache;

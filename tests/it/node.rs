@@ -75,9 +75,10 @@ async fn guests_that_outlive_the_grace_period_are_stopped_with_unavailable() {
     let mut node = NodeProcess::start(data.path(), &["server.grace_ms=200"]);
     Call::new(&plugin("misbehave"), "Sleep", amount(0)).run(&node.client().await).await.unwrap();
     let client = node.client().await;
-    let call = tokio::spawn(async move {
-        Call::new(&plugin("misbehave"), "Sleep", amount(60_000)).by_digest().run(&client).await
-    });
+    let call =
+        tokio::spawn(
+            async move { Call::new(&plugin("misbehave"), "Sleep", amount(60_000)).by_digest().run(&client).await },
+        );
     until("the guest sleeps", async || sleeps(&node) == 2).await;
     node.signal(Signal::TERM);
     assert_verdict(call.await.unwrap(), Code::Unavailable, "DRAINING");

@@ -44,8 +44,7 @@ pub(super) async fn run(args: Args, output: &Output, ui: &Ui) -> anyhow::Result<
         let plugin = Plugin::read(found(&built, name)?)?;
         report.push(show::plugin(&client, name, &plugin, &root, output).await?);
     }
-    let (greeter, misbehave) =
-        (Plugin::read(found(&built, "greeter")?)?, Plugin::read(found(&built, "misbehave")?)?);
+    let (greeter, misbehave) = (Plugin::read(found(&built, "greeter")?)?, Plugin::read(found(&built, "misbehave")?)?);
     report.push(show::spinning(&client, &greeter, &misbehave, output).await?);
     output.finish(&json!(report));
 

@@ -132,12 +132,7 @@ pub(super) async fn spinning(
     misbehave: &Plugin,
     output: &Output,
 ) -> anyhow::Result<Value> {
-    let spin = Scene {
-        service: "misbehave.v1.Misbehave",
-        method: "Spin",
-        request: json!({}),
-        shown: String::new(),
-    };
+    let spin = Scene { service: "misbehave.v1.Misbehave", method: "Spin", request: json!({}), shown: String::new() };
     // Compiled first, so that the deadline is spent spinning.
     let idle = Scene { method: "Sleep", ..spin };
     client.serve(&target(&idle, None), with_bytes(misbehave), input(misbehave, &idle)?).await?;

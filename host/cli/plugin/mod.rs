@@ -8,8 +8,8 @@ use super::output::Output;
 use crate::domain::Digest;
 use anyhow::Context as _;
 use clap::Subcommand;
-use serde_json::json;
 use new::Args as NewArgs;
+use serde_json::json;
 use std::path::PathBuf;
 
 #[derive(Debug, Subcommand)]

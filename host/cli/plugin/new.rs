@@ -68,7 +68,9 @@ fn check_name(name: &str) -> anyhow::Result<()> {
         && !name.ends_with('-')
         && !name.contains("--");
     if !fits {
-        bail!("{name:?} is no plugin name; use at most 64 lower-case letters, digits and single dashes, a letter first");
+        bail!(
+            "{name:?} is no plugin name; use at most 64 lower-case letters, digits and single dashes, a letter first"
+        );
     }
     if ["test", "core", "std", "alloc", "proc-macro", "sdk"].contains(&name) {
         bail!("{name:?} is taken by Rust or by the plugin's own folders; choose another name");

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::Semaphore;
 
 /// The `[artifacts]` section of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,7 +98,13 @@ pub struct Artifacts {
     known: Cache<Digest, Arc<Artifact>>,
     index: Arc<Mutex<Index>>,
     max_bytes: usize,
+    lookers: Semaphore,
 }
+
+/// Bytes that are hashed where they arrive; more would keep an I/O thread for over a millisecond.
+const HASHED_IN_PLACE: usize = 256 << 10;
+/// Uploads that are hashed or looked into at once. 2: a flood of large ones leaves the CPU to calls.
+const LOOKERS: usize = 2;
 
 impl Artifacts {
     /// Opens the folder and lists what is in it.
@@ -110,6 +117,7 @@ impl Artifacts {
             known: Cache::builder().max_capacity(config.known).eviction_policy(lru).build(),
             index: Arc::new(Mutex::new(index)),
             max_bytes: config.max_mib << 20,
+            lookers: Semaphore::new(LOOKERS),
         })
     }
 
@@ -124,7 +132,7 @@ impl Artifacts {
         if bytes.len() > self.max_bytes {
             return Err(ArtifactError::TooLarge { bytes: bytes.len(), most: self.max_bytes });
         }
-        let digest = Digest::of(&bytes);
+        let digest = self.hash(&bytes).await?;
         let artifact = match self.known.get(&digest).await {
             Some(artifact) => artifact,
             None => self.look_into(digest, bytes.clone()).await?,
@@ -159,9 +167,19 @@ impl Artifacts {
 
     /// Decides the kind and reads the descriptors. CPU work on hostile bytes, so off the I/O threads.
     async fn look_into(&self, digest: Digest, bytes: Bytes) -> Result<Arc<Artifact>, ArtifactError> {
+        let _turn = self.lookers.acquire().await.map_err(|closed| ArtifactError::Io(closed.into()))?;
         let artifact = Arc::new(blocking(move || inspect(digest, &bytes)).await??);
         self.known.insert(digest, Arc::clone(&artifact)).await;
         Ok(artifact)
+    }
+
+    async fn hash(&self, bytes: &Bytes) -> Result<Digest, ArtifactError> {
+        if bytes.len() <= HASHED_IN_PLACE {
+            return Ok(Digest::of(bytes));
+        }
+        let _turn = self.lookers.acquire().await.map_err(|closed| ArtifactError::Io(closed.into()))?;
+        let bytes = bytes.clone();
+        blocking(move || Digest::of(&bytes)).await
     }
 
     async fn keep(&self, namespace: &Namespace, digest: Digest, bytes: Bytes) -> Result<(), ArtifactError> {

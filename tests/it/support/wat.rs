@@ -29,7 +29,6 @@ pub fn distinct_command(mark: u64) -> Vec<u8> {
 
 /// Runs such a command once.
 pub async fn run_command(node: &TestNode, command: PluginFile) -> Result<Answer, Status> {
-    let target =
-        Target { namespace: "acme".into(), service: "S".into(), method: "M".into(), ..Target::default() };
+    let target = Target { namespace: "acme".into(), service: "S".into(), method: "M".into(), ..Target::default() };
     node.client.call(&target, &command, prost_types::Any::default()).await.map_err(status)
 }

@@ -1,0 +1,175 @@
+//! What a sandboxed call costs beside a plain tonic echo of the same bytes, in one run.
+//!
+//! `cargo bench --bench serve` prints a table and writes JSON; `-- --quick` only shows that it runs. The node is a
+//! process of its own, as operators run it; the echo is a tonic server in a process of its own too (this program again).
+
+mod echo;
+mod report;
+
+use collector::cli::guest::{BuildOptions, Ui, build};
+use collector::cli::{NodeClient, PluginFile, Target};
+use collector::rpc::pb::serve_request::ServiceDef;
+use prost_types::Any;
+use report::{Row, median};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use tokio::time::Instant;
+
+type Failure = Box<dyn std::error::Error>;
+
+/// How much is measured.
+struct Size {
+    rounds: usize,
+    calls: usize,
+    soak: usize,
+}
+
+const FULL: Size = Size { rounds: 7, calls: 2_000, soak: 10_000 };
+const QUICK: Size = Size { rounds: 1, calls: 50, soak: 200 };
+
+fn main() -> Result<(), Failure> {
+    let args: Vec<String> = std::env::args().collect();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    if args.iter().any(|arg| arg == "--echo") {
+        return runtime.block_on(echo::serve());
+    }
+    let size = if args.iter().any(|arg| arg == "--quick") { QUICK } else { FULL };
+    runtime.block_on(run(&size))
+}
+
+async fn run(size: &Size) -> Result<(), Failure> {
+    let plugins = plugins()?;
+    let data = tempfile::tempdir()?;
+    let node = Process::node(data.path())?;
+    let echo = Process::echo()?;
+    let client = NodeClient::connect(&node.address).await?;
+    let echo_client = NodeClient::connect(&echo.address).await?;
+    let idle_kib = node.resident_kib()?;
+
+    let mut rows = Vec::new();
+    for name in ["greeter", "markdown", "thumbnail", "wordcount"] {
+        let plugin = PluginFile::read(plugins.get(name).ok_or("a plugin was not built")?)?;
+        let (target, input) = request(name, &plugin)?;
+        let code = ServiceDef::ServiceBinary(plugin.bytes.clone());
+        let began = Instant::now();
+        let answer = client.serve(&target, code, input).await?;
+        rows.push(Row::cold(name, plugin.bytes.len(), began.elapsed(), answer.receipt.get("collector-queue-us")));
+    }
+
+    let greeter = PluginFile::read(&plugins["greeter"])?;
+    let (target, input) = request("greeter", &greeter)?;
+    let by_digest = || ServiceDef::ServiceUri(format!("sha256:{}", greeter.artifact.digest));
+    let with_bytes = || ServiceDef::ServiceBinary(greeter.bytes.clone());
+    let mut p50 = BTreeMap::<&str, Vec<Duration>>::new();
+    for _ in 0..size.rounds {
+        // Interleaved, so that whatever else the machine does meets all of them.
+        let mut note = |what, took| p50.entry(what).or_default().push(took);
+        note("plain tonic echo", calls(&echo_client, &target, by_digest, &input, size.calls).await?);
+        note("Serve by digest", calls(&client, &target, by_digest, &input, size.calls).await?);
+        note("Serve with the binary attached", calls(&client, &target, with_bytes, &input, size.calls / 4).await?);
+        note("echo of the binary", calls(&echo_client, &target, with_bytes, &input, size.calls / 4).await?);
+    }
+    let floor = median(p50["plain tonic echo"].clone());
+    for (what, rounds) in p50 {
+        rows.push(Row::warm(what, rounds, floor));
+    }
+
+    let before_kib = node.resident_kib()?;
+    calls(&client, &target, by_digest, &input, size.soak).await?;
+    let after_kib = node.resident_kib()?;
+    let memory = json!({ "idle_kib": idle_kib, "before_kib": before_kib, "calls": size.soak, "after_kib": after_kib });
+    report::print(&rows, &memory)
+}
+
+/// The median of so many calls, one after the other.
+async fn calls(
+    client: &NodeClient,
+    target: &Target,
+    code: impl Fn() -> ServiceDef,
+    input: &Any,
+    count: usize,
+) -> Result<Duration, Failure> {
+    let mut took = Vec::with_capacity(count);
+    for _ in 0..count {
+        took.push(client.serve(target, code(), input.clone()).await?.took);
+    }
+    Ok(median(took))
+}
+
+fn request(name: &str, plugin: &PluginFile) -> Result<(Target, Any), Failure> {
+    let data = |file: &str| std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(file));
+    let (service, method, json) = match name {
+        "markdown" => ("markdown.v1.Markdown", "Render", json!({ "source": "# A *title*\n\nand a paragraph." })),
+        "thumbnail" => {
+            use base64::Engine as _;
+            let image = base64::engine::general_purpose::STANDARD.encode(data("landscape.jpg")?);
+            ("thumbnail.v1.Thumbnail", "Resize", json!({ "image": image, "maxWidth": 96, "maxHeight": 96 }))
+        }
+        "greeter" => ("greeter.v1.Greeter", "SayHello", json!({ "name": "Ada" })),
+        _ => ("WordCount", "Count", json!("to be or not to be")),
+    };
+    let target =
+        Target { namespace: "bench".into(), service: service.into(), method: method.into(), ..Target::default() };
+    let input = match plugin.method(service, method)? {
+        Some((_, found)) => Any {
+            type_url: format!("type.googleapis.com/{}", found.input),
+            value: plugin.encode(&found.input, &json.to_string())?,
+        },
+        None => Any { type_url: String::new(), value: json.to_string().into_bytes() },
+    };
+    Ok((target, input))
+}
+
+fn plugins() -> Result<BTreeMap<String, PathBuf>, Failure> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("plugins");
+    let packages = ["greeter", "markdown", "thumbnail", "wordcount"].map(str::to_owned).to_vec();
+    let options = BuildOptions { packages, target_dir: Some(folder.join("target")), ..BuildOptions::default() };
+    let built = build(&folder, None, &options, &Ui::new(false))?;
+    Ok(built.into_iter().map(|one| (one.package, one.path)).collect())
+}
+
+/// A server process, ended with its owner.
+struct Process {
+    child: Child,
+    address: String,
+}
+
+impl Process {
+    fn node(data: &Path) -> Result<Self, Failure> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_collector"));
+        command.args(["serve", "--json", "--listen", "127.0.0.1:0", "--set", "log.level=warn", "--data"]).arg(data);
+        Self::start(command)
+    }
+
+    fn echo() -> Result<Self, Failure> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("--echo");
+        Self::start(command)
+    }
+
+    fn start(mut command: Command) -> Result<Self, Failure> {
+        let mut child = command.stdout(Stdio::piped()).spawn()?;
+        let mut first = String::new();
+        BufReader::new(child.stdout.take().ok_or("no stdout")?).read_line(&mut first)?;
+        let said: serde_json::Value = serde_json::from_str(&first)?;
+        let address = said["serving"].as_str().ok_or("no address")?.to_owned();
+        Ok(Self { child, address })
+    }
+
+    fn resident_kib(&self) -> Result<u64, Failure> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+        Ok(line.trim().trim_end_matches(" kB").parse()?)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
