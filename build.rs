@@ -15,7 +15,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let set = compiler.file_descriptor_set();
     std::fs::write(out.join("collector.binpb"), set.encode_to_vec())?;
     // Without the transport: the RPC `Connect` and tonic's own constructor `connect` would be one name.
-    tonic_prost_build::configure().build_transport(false).bytes(".collector.ServeRequest").compile_fds(set)?;
+    tonic_prost_build::configure()
+        .build_transport(false)
+        .bytes(".collector.ServeRequest")
+        .codec_path("crate::rpc::StrictCodec")
+        .compile_fds(set)?;
     Ok(())
 }
 

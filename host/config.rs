@@ -72,14 +72,18 @@ pub enum ConfigError {
     Limits(#[from] crate::domain::LimitsError),
 }
 
-/// Variables that start like settings and are none.
-const NOT_SETTINGS: [&str; 3] = ["COLLECTOR_CONFIG", "COLLECTOR_GUEST_CACHE", "COLLECTOR_NODE"];
+/// The key that a variable sets. Others that start alike are somebody else's: Kubernetes gives every pod
+/// `COLLECTOR_SERVICE_HOST` and more beside a Service called collector.
+fn setting(name: &str) -> Option<&str> {
+    let key = name.strip_prefix("COLLECTOR_")?;
+    (key.contains("__") || key == "DATA").then_some(key)
+}
 
 impl Config {
     /// Puts the layers together.
     ///
     /// * `file`: the configuration file, if any.
-    /// * `environment`: variables; those that do not start with `COLLECTOR_` are passed over.
+    /// * `environment`: variables; all but `COLLECTOR_DATA` and `COLLECTOR_SECTION__KEY` are passed over.
     /// * `flags`: `section.key=value`, the last one of a key wins.
     /// * errors: a key or value that does not fit, naming it; never a silent default.
     pub fn load(
@@ -92,7 +96,7 @@ impl Config {
             None => Table::new(),
         };
         for (name, value) in environment {
-            if let Some(key) = name.strip_prefix("COLLECTOR_").filter(|_| !NOT_SETTINGS.contains(&name.as_str())) {
+            if let Some(key) = setting(&name) {
                 let path: Vec<String> = key.to_lowercase().split("__").map(str::to_owned).collect();
                 set(&mut table, &path, &value).ok_or(ConfigError::NoKey(name))?;
             }
@@ -118,7 +122,8 @@ impl Config {
         for (key, zero) in [
             ("wasm.slots", self.wasm.slots == 0),
             ("wasm.compilers", self.wasm.compilers == 0),
-            ("wasm.programs", self.wasm.programs == 0),
+            ("wasm.programs_mib", self.wasm.programs_mib == 0),
+            ("wasm.compile_queue", self.wasm.compile_queue == 0),
             ("server.connections", self.server.connections == 0),
             ("server.streams", self.server.streams == 0),
             ("artifacts.max_mib", self.artifacts.max_mib == 0),
@@ -181,7 +186,12 @@ mod tests {
     #[test]
     fn nearer_layers_win() {
         let file = "[limits]\nmemory_mib = 10\nlog_bytes = 1\nfuel = 7";
-        let env = [("COLLECTOR_LIMITS__MEMORY_MIB", "20"), ("COLLECTOR_LIMITS__FUEL", "8"), ("HOME", "x")];
+        let env = [
+            ("COLLECTOR_LIMITS__MEMORY_MIB", "20"),
+            ("COLLECTOR_LIMITS__FUEL", "8"),
+            ("HOME", "x"),
+            ("COLLECTOR_SERVICE_HOST", "10.0.0.1"),
+        ];
         let config = load(file, &env, &["limits.fuel=9", "server.listen=127.0.0.1:1"]).unwrap();
         assert_eq!((config.limits.log_bytes, config.limits.memory_mib, config.limits.fuel), (1, 20, 9));
         assert_eq!(config.server.listen.port(), 1);

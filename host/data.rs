@@ -14,6 +14,9 @@ pub enum DataError {
     /// Another node has it.
     #[error("another node is using the data folder {0}; stop it, or give this one its own with --data")]
     Locked(PathBuf),
+    /// The folder can be changed by others.
+    #[error("the data folder {0} can be changed by other users; make it private (chmod go-w)")]
+    NotPrivate(PathBuf),
     /// The key can be read by others.
     #[error("the node's key in {0} can be read by other users; make it private (chmod 600) or remove it for a new one")]
     KeyNotPrivate(PathBuf),
@@ -49,6 +52,10 @@ impl DataFolder {
             std::fs::create_dir_all(root).map_err(io("make a folder"))?;
             std::fs::set_permissions(root, Permissions::from_mode(0o700)).map_err(io("make private"))?;
         }
+        let mode = std::fs::metadata(root).map_err(io("look at"))?.permissions().mode();
+        if mode & 0o022 != 0 {
+            return Err(DataError::NotPrivate(root.to_owned()));
+        }
         let lock = private().create(true).truncate(false).open(root.join("node.lock")).map_err(io("open the lock"))?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -57,6 +64,10 @@ impl DataFolder {
         }
         let key = key(&root.join("node.key"))?;
         let id = id(&root.join("node.id"))?;
+        // Machine code is mapped from here: nobody else may so much as look.
+        let compiled = root.join("compiled");
+        std::fs::create_dir_all(&compiled).map_err(io("make a folder"))?;
+        std::fs::set_permissions(&compiled, Permissions::from_mode(0o700)).map_err(io("make private"))?;
         Ok(Self { root: root.to_owned(), key, id, _lock: lock })
     }
 
@@ -97,9 +108,13 @@ fn read_or_make(path: &Path, fresh: impl FnOnce() -> io::Result<Vec<u8>>) -> io:
         }
         Err(why) if why.kind() == io::ErrorKind::NotFound => {
             let content = fresh()?;
-            let mut file = private().create_new(true).open(path)?;
+            // Whole or absent, whatever happens in between; made readable for this user only.
+            let folder = path.parent().unwrap_or(Path::new("."));
+            let mut file = tempfile::NamedTempFile::new_in(folder)?;
             file.write_all(&content)?;
-            file.sync_all()?;
+            file.as_file().sync_all()?;
+            file.persist(path)?;
+            File::open(folder)?.sync_all()?;
             Ok(content)
         }
         Err(why) => Err(why),
@@ -141,6 +156,16 @@ mod tests {
         drop(first);
         let again = DataFolder::open(dir.path()).unwrap();
         assert_eq!((again.id(), again.key()), (id.as_str(), &key), "identity survives a restart");
+    }
+
+    #[test]
+    fn a_folder_that_others_can_change_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        for (mode, fits) in [(0o755, true), (0o775, false), (0o757, false)] {
+            std::fs::set_permissions(dir.path(), Permissions::from_mode(mode)).unwrap();
+            let opened = DataFolder::open(dir.path());
+            assert_eq!(opened.is_ok(), fits, "{mode:o}: {opened:?}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The `collector` program: a runtime and the command line.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Tasks that a worker runs before it looks at the network again. 11 instead of tokio's 61: a task may be a guest that
 /// keeps the thread for a whole tick of 5 ms, and 11 of them are what a waiting connection should bear at most.
@@ -9,7 +10,12 @@ const EVENT_INTERVAL: u32 = 11;
 fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().event_interval(EVENT_INTERVAL).enable_all().build();
     match runtime {
-        Ok(runtime) => runtime.block_on(collector::cli::main()),
+        Ok(runtime) => {
+            let code = runtime.block_on(collector::cli::main());
+            // A compiler that is still at work must not keep the process.
+            runtime.shutdown_timeout(Duration::from_secs(1));
+            code
+        }
         Err(why) => {
             eprintln!("error: cannot start: {why}");
             ExitCode::FAILURE

@@ -1,5 +1,6 @@
 //! The log. What is never in it: payloads, credentials, request metadata, a guest's words unescaped.
 
+use crate::domain::one_line;
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -41,5 +42,9 @@ pub fn init(config: &Config) -> Result<(), anyhow::Error> {
         Format::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).finish().try_init()?,
         Format::Json => lines.json().finish().try_init()?,
     }
+    std::panic::set_hook(Box::new(|panic| {
+        // A caught panic may quote a tenant's bytes: one line, escaped, like everything else in the log.
+        tracing::error!(panic = one_line(&panic.to_string(), 2_048), "a task panicked");
+    }));
     Ok(())
 }

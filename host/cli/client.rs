@@ -19,7 +19,7 @@ use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 
 /// Largest reply that we take: what a node sends at most.
-const REPLY_MAX: usize = 8 << 20;
+const REPLY_MAX: usize = (8 << 20) + (64 << 10);
 /// How long a node gets to accept a connection.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 /// How much longer than a call's deadline this client waits for the node to say that it has passed.

@@ -12,9 +12,9 @@ use tokio::signal::unix::{SignalKind, signal};
 /// `collector dev`
 #[derive(Debug, clap::Args)]
 pub(super) struct DevArgs {
-    /// The data folder
-    #[arg(long, default_value = "data")]
-    data: PathBuf,
+    /// The data folder [default: data]
+    #[arg(long)]
+    data: Option<PathBuf>,
     /// Port on 127.0.0.1; 0 for any free one
     #[arg(long, default_value_t = 50_051)]
     port: u16,
@@ -46,7 +46,9 @@ pub(super) struct ServeArgs {
 pub(super) async fn dev(args: DevArgs, output: &Output) -> anyhow::Result<()> {
     let listen = format!("server.listen=127.0.0.1:{}", args.port);
     let mut config = Config::load(None, variables(), &[listen])?;
-    config.data = args.data;
+    if let Some(data) = args.data {
+        config.data = data;
+    }
     run(config, output).await
 }
 

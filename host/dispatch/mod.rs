@@ -11,8 +11,8 @@ mod error;
 
 pub use error::DispatchError;
 
-use crate::domain::{Call, CodeSource, Deadline, Limits, Outcome};
-use crate::exec::{Executor, Job};
+use crate::domain::{Call, CodeSource, Limits, Outcome};
+use crate::exec::{ExecError, Executor, Job};
 use crate::registry;
 use crate::tenancy::{Caller, Tenancy, Verb};
 use artifacts::{Artifacts, Stored};
@@ -41,29 +41,27 @@ impl Dispatcher {
         Self { tenancy, artifacts, executor, limits }
     }
 
-    /// The latest end of a call that arrives now.
-    pub fn deadline(&self) -> Deadline {
-        Deadline::after(self.limits.deadline())
-    }
-
     /// Runs one method here.
     ///
     /// * cancel: dropping the future stops the guest; an artifact that was being kept is whole or absent.
-    pub async fn serve(&self, caller: Caller, call: Call) -> Result<Served, DispatchError> {
-        let verb = match &call.code {
+    pub async fn serve(&self, caller: Caller, mut call: Call) -> Result<Served, DispatchError> {
+        let limits = self.limits.lowered(&call.limits);
+        let deadline = call.deadline.at_most(limits.deadline());
+        // Taken out of the call, so that the upload's buffer is gone before the guest runs.
+        let source = std::mem::replace(&mut call.code, CodeSource::Deployed);
+        let verb = match &source {
             CodeSource::Bytes(_) => Verb::Deploy,
             CodeSource::Artifact(_) | CodeSource::Deployed => Verb::Invoke,
         };
         let permit = self.tenancy.authorize(caller, &call.namespace, verb)?;
-        let Stored { artifact, code } = match &call.code {
-            CodeSource::Bytes(bytes) => self.artifacts.admit(&permit, bytes.clone()).await?,
-            CodeSource::Artifact(digest) => self.artifacts.find(&permit, digest).await?,
+        let Stored { artifact, code } = match source {
+            CodeSource::Bytes(bytes) => self.artifacts.admit(&permit, bytes).await?,
+            CodeSource::Artifact(digest) => self.artifacts.find(&permit, &digest).await?,
             CodeSource::Deployed => return Err(DispatchError::NotDeployed),
         };
-        let valid = registry::validate(permit, call, artifact.schema.as_ref())?;
+        let valid = registry::validate(&permit, call, artifact.schema.as_ref())?;
         let (service, output_type) = (valid.service().to_owned(), valid.output_type().map(str::to_owned));
         let call = valid.into_call();
-        let limits = self.limits.lowered(&call.limits);
         let job = Job {
             code,
             namespace: call.namespace,
@@ -71,9 +69,17 @@ impl Dispatcher {
             method: call.method.as_str().to_owned(),
             input: call.input,
             metadata: call.metadata,
-            deadline: call.deadline.at_most(limits.deadline()),
+            deadline,
             limits,
         };
-        Ok(Served { outcome: self.executor.run(job).await?, output_type })
+        match self.executor.run(job).await {
+            Ok(outcome) => Ok(Served { outcome, output_type }),
+            Err(failure) => {
+                if matches!(failure.error, ExecError::Missing) {
+                    self.artifacts.forget(&permit, &artifact.digest).await; // so that the next upload is kept
+                }
+                Err(failure.into())
+            }
+        }
     }
 }

@@ -8,13 +8,13 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Wall-clock milliseconds from the arrival of the request to its answer. A client's `grpc-timeout` lowers it.
+    /// Wall-clock milliseconds from the arrival of the request to its answer; a client's `grpc-timeout` lowers it.
     /// 60 s: what a person waits at most; longer work belongs in a stream or a job.
     pub deadline_ms: u64,
     /// Linear memory of the call in MiB. 64: decodes a 12 megapixel image; 256 calls at once still fit 16 GiB.
     /// At most 128, the size of a pool slot.
     pub memory_mib: u64,
-    /// Table elements of the call. 20,000: a Rust component has a few hundred; a slot of the pool has this many.
+    /// Elements of one table. 20,000: a Rust component has a few hundred; a slot of the pool has this many.
     pub table_elements: usize,
     /// Bytes of the reply message. 4 MiB: what a stock gRPC client accepts by default.
     pub output_bytes: usize,

@@ -14,7 +14,7 @@ pub use digest::{Digest, DigestError};
 pub use limits::{Limits, LimitsError};
 pub use names::{MethodName, NameError, Namespace, ServiceName};
 pub use outcome::{Fault, FaultCode, Outcome, Receipt, Start};
-pub use text::{cut, one_line};
+pub use text::{cut, one_line, some_of};
 
 /// What an artifact is, decided once from its bytes. Source: design.md section 2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

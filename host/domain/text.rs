@@ -32,6 +32,19 @@ fn is_invisible(c: char) -> bool {
     matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
+/// Names at most ten of `names`, and how many more there are: a message is no place for a hundred thousand.
+pub fn some_of(names: &[String]) -> String {
+    const SHOWN: usize = 10;
+    let mut shown: Vec<&str> = names.iter().take(SHOWN).map(String::as_str).collect();
+    let more = format!("and {} more", names.len().saturating_sub(SHOWN));
+    match names.len() {
+        0 => shown.push("nothing"),
+        1..=SHOWN => {}
+        _ => shown.push(&more),
+    }
+    shown.join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -40,6 +53,14 @@ mod tests {
     fn a_hostile_line_stays_one_line() {
         assert_eq!(one_line("a\r\nb\x1b[31mc\u{202e}d", 100), "a\\r\\nb\\u{1b}[31mc\\u{202e}d");
         assert_eq!(one_line("größe ✓", 100), "größe ✓");
+    }
+
+    #[test]
+    fn lists_stay_short() {
+        let names = |n: u32| (0..n).map(|n| n.to_string()).collect::<Vec<_>>();
+        assert_eq!(some_of(&names(0)), "nothing");
+        assert_eq!(some_of(&names(10)), "0, 1, 2, 3, 4, 5, 6, 7, 8, 9");
+        assert_eq!(some_of(&names(11)), "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, and 1 more");
     }
 
     #[test]

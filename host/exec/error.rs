@@ -1,6 +1,7 @@
 //! Why a guest gave no answer.
 
-use crate::domain::Receipt;
+use crate::domain::{Receipt, some_of};
+use std::sync::Arc;
 
 /// A call that ran, or was to run, and gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -14,7 +15,7 @@ pub struct ExecFailure {
 }
 
 /// Why a guest gave no answer. The text of each is for the tenant; causes that name the host's insides are sources.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum ExecError {
     /// Out of time, waiting or running.
     #[error("ran past its deadline")]
@@ -23,7 +24,7 @@ pub enum ExecError {
     #[error("the node is shutting down")]
     Draining,
     /// Too many calls wait already.
-    #[error("too many calls are waiting for a slot, try again later")]
+    #[error("the node is busy: too many calls are running or waiting, try again later")]
     Busy,
     /// A limit of the call was spent.
     #[error("{what} (limits.{key} = {limit})")]
@@ -49,7 +50,7 @@ pub enum ExecError {
         last_words: Option<String>,
     },
     /// The component wants what this node does not give.
-    #[error("the component imports what this node does not grant: {}", .0.join(", "))]
+    #[error("the component imports what this node does not grant: {}", some_of(.0))]
     Imports(Vec<String>),
     /// Valid, but the compiler or the pool refused it.
     #[error("cannot compile the component: {0}")]
@@ -59,7 +60,18 @@ pub enum ExecError {
     Missing,
     /// Ours.
     #[error("the node failed to run the call")]
-    Internal(#[source] anyhow::Error),
+    Internal(#[source] Cause),
+}
+
+/// An error of ours with all its causes, shared by all who waited for the same thing.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0:#}")]
+pub struct Cause(Arc<anyhow::Error>);
+
+impl ExecError {
+    pub(crate) fn internal(why: impl Into<anyhow::Error>) -> Self {
+        Self::Internal(Cause(Arc::new(why.into())))
+    }
 }
 
 fn words(last_words: &Option<String>) -> String {

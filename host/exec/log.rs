@@ -79,7 +79,7 @@ impl GuestLog {
         }
     }
 
-    /// Sends what is left and says how much was dropped. Called once, when the call is over.
+    /// Sends what is left and says how much was dropped since the last time. For when the call is over.
     pub(crate) fn finish(&self) {
         let mut state = self.lock();
         self.flush(&mut state, Stream::Stdout);
@@ -95,6 +95,11 @@ impl GuestLog {
     pub(crate) fn last_words(&self) -> Option<String> {
         let state = self.lock();
         state.critical.clone().or_else(|| state.last_stderr.clone())
+    }
+
+    /// Whether the guest said that it gives up, and why.
+    pub(crate) fn gave_up(&self) -> bool {
+        self.lock().critical.is_some()
     }
 
     fn flush(&self, state: &mut State, stream: Stream) {

@@ -9,7 +9,7 @@ pub mod wasm;
 
 use crate::domain::{Deadline, Digest, Kind, Limits, MetadataEntry, Namespace, Outcome};
 use bytes::Bytes;
-pub use error::{ExecError, ExecFailure};
+pub use error::{Cause, ExecError, ExecFailure};
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -24,17 +24,9 @@ pub struct Code {
     pub digest: Digest,
     /// What the bytes are.
     pub kind: Kind,
-    /// Where the bytes are, read only when they have to be compiled.
-    pub bytes: CodeBytes,
-}
-
-/// Where an artifact's bytes are.
-#[derive(Debug, Clone)]
-pub enum CodeBytes {
-    /// Still in memory, from the upload.
-    Memory(Bytes),
-    /// In a file whose content is checked against the digest before use.
-    File(PathBuf),
+    /// The file that holds the bytes: read, and checked against the digest, only when they have to be compiled. Not the
+    /// bytes themselves: calls and compilations that wait must not hold uploads in memory.
+    pub file: PathBuf,
 }
 
 /// One call, ready to run.

@@ -6,24 +6,18 @@ mod schema;
 
 pub use schema::{Method, Schema, SchemaError, Service};
 
-use crate::domain::Call;
+use crate::domain::{Call, some_of};
 use crate::tenancy::Permit;
 
 /// A call that fits its method. Only [`validate`] makes one.
 #[derive(Debug)]
 pub struct ValidCall {
-    permit: Permit,
     call: Call,
     service: String,
     output_type: Option<String>,
 }
 
 impl ValidCall {
-    /// The permit that the call was validated under.
-    pub fn permit(&self) -> &Permit {
-        &self.permit
-    }
-
     /// Full protobuf name of the reply message, where the schema is known.
     pub fn output_type(&self) -> Option<&str> {
         self.output_type.as_deref()
@@ -44,7 +38,7 @@ impl ValidCall {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
     /// No such service in the component.
-    #[error("the component has no service {service}; it has {}", .known.join(", "))]
+    #[error("the component has no service {service}; it has {}", some_of(.known))]
     NoService {
         /// As asked for.
         service: String,
@@ -52,7 +46,7 @@ pub enum CallError {
         known: Vec<String>,
     },
     /// A short name that several services end in.
-    #[error("service {service} is ambiguous, say which: {}", .candidates.join(", "))]
+    #[error("service {service} is ambiguous, say which: {}", some_of(.candidates))]
     Ambiguous {
         /// As asked for.
         service: String,
@@ -60,7 +54,7 @@ pub enum CallError {
         candidates: Vec<String>,
     },
     /// No such method in the service.
-    #[error("service {service} has no method {method}; it has {}", .known.join(", "))]
+    #[error("service {service} has no method {method}; it has {}", some_of(.known))]
     NoMethod {
         /// Full name of the service.
         service: String,
@@ -85,11 +79,11 @@ pub enum CallError {
     },
 }
 
-/// Checks `call` against what the component says about itself. Without a schema every call fits.
-pub fn validate(permit: Permit, call: Call, schema: Option<&Schema>) -> Result<ValidCall, CallError> {
+/// Checks a permitted `call` against what the component says about itself. Without a schema every call fits.
+pub fn validate(_permit: &Permit, call: Call, schema: Option<&Schema>) -> Result<ValidCall, CallError> {
     let Some(schema) = schema else {
         let service = call.service.as_str().to_owned();
-        return Ok(ValidCall { permit, call, service, output_type: None });
+        return Ok(ValidCall { call, service, output_type: None });
     };
     let service = find_service(schema, &call)?;
     let name = call.method.as_str();
@@ -108,7 +102,7 @@ pub fn validate(permit: Permit, call: Call, schema: Option<&Schema>) -> Result<V
         return Err(CallError::WrongInputType { wanted: method.input.clone(), found });
     }
     let (service, output_type) = (service.name.clone(), Some(method.output.clone()));
-    Ok(ValidCall { permit, call, service, output_type })
+    Ok(ValidCall { call, service, output_type })
 }
 
 fn find_service<'a>(schema: &'a Schema, call: &Call) -> Result<&'a Service, CallError> {

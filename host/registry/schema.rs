@@ -10,6 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub struct Schema {
     pool: DescriptorPool,
     services: Vec<Service>,
+    encoded_bytes: usize,
 }
 
 /// One service.
@@ -72,7 +73,8 @@ impl Schema {
     /// * errors: `TooLarge`, `Invalid`. Hostile bytes are expected here; nothing of them is trusted.
     pub fn decode(bytes: &[u8]) -> Result<Self, SchemaError> {
         Self::within("bytes", bytes.len(), Self::MAX_BYTES)?;
-        let set = FileDescriptorSet::decode(bytes).map_err(|why| SchemaError::Invalid(why.to_string()))?;
+        let set = FileDescriptorSet::decode(bytes)
+            .map_err(|why| SchemaError::Invalid(crate::domain::one_line(&why.to_string(), 512)))?;
         Self::within("files", set.file.len(), Self::MAX_FILES)?;
         // prost-reflect panics on some odd option paths; a set that makes it do so is not valid.
         let built = catch_unwind(AssertUnwindSafe(|| build(bytes)));
@@ -87,6 +89,11 @@ impl Schema {
     /// The types, for JSON and for looking inside messages.
     pub fn pool(&self) -> &DescriptorPool {
         &self.pool
+    }
+
+    /// Size of the set that this was read from.
+    pub fn encoded_bytes(&self) -> usize {
+        self.encoded_bytes
     }
 
     fn within(what: &'static str, found: usize, most: usize) -> Result<(), SchemaError> {
@@ -117,5 +124,5 @@ fn build(bytes: &[u8]) -> Result<Schema, SchemaError> {
                 .collect(),
         })
         .collect();
-    Ok(Schema { pool, services })
+    Ok(Schema { pool, services, encoded_bytes: bytes.len() })
 }

@@ -56,7 +56,7 @@ fn check(service: &str, method: &str, type_url: &str) -> Result<ValidCall, CallE
         deadline: Deadline::after(Duration::from_secs(1)),
     };
     let permit = Tenancy.authorize(Caller::Anonymous, &call.namespace, Verb::Invoke).unwrap();
-    validate(permit, call, Some(&schema()))
+    validate(&permit, call, Some(&schema()))
 }
 
 #[tokio::test]

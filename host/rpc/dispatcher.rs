@@ -24,7 +24,7 @@ impl DispatcherService {
 impl pb::collective_dispatcher_server::CollectiveDispatcher for DispatcherService {
     async fn serve(&self, request: Request<pb::ServeRequest>) -> Result<Response<pb::ServeResponse>, Status> {
         let id = edge::request_id(&request);
-        let deadline = edge::deadline(&request).unwrap_or_else(|| self.dispatcher.deadline());
+        let deadline = edge::deadline(&request)?;
         let (metadata, _, body) = request.into_parts();
         let call = convert::call(body, &metadata, deadline).map_err(|why| status::bad_request(why, &id))?;
         let Served { outcome, output_type } =

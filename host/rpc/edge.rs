@@ -1,6 +1,6 @@
 //! What every request passes first and every answer last: request id, deadline, panics, receipts.
 
-use super::status::receipt_pairs;
+use super::status::{self, receipt_pairs};
 use crate::domain::{Deadline, Receipt};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -12,15 +12,19 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tonic::Status;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::body::Body;
 use tonic::service::Routes;
+use tonic::{Code, Status};
 use tower::Service as _;
 use tracing::Instrument as _;
 
 /// How much later than a call's own deadline the edge gives up on it. The call's own end knows more, so it goes first;
 /// this is for requests that never got that far, such as a body that trickles in.
 const SLACK: Duration = Duration::from_millis(50);
+/// Paths of the health service.
+const HEALTH: &str = "/grpc.health.v1.Health/";
 
 /// Names one request in details and in the log.
 #[derive(Debug, Clone)]
@@ -38,22 +42,28 @@ pub(super) fn request_id<T>(request: &tonic::Request<T>) -> RequestId {
 }
 
 /// The deadline that the edge read from a request.
-pub(super) fn deadline<T>(request: &tonic::Request<T>) -> Option<Deadline> {
-    request.extensions().get::<Deadline>().copied()
+///
+/// * errors: INTERNAL for a request that did not come through the edge.
+pub(super) fn deadline<T>(request: &tonic::Request<T>) -> Result<Deadline, Status> {
+    let deadline = request.extensions().get::<Deadline>().copied();
+    deadline.ok_or_else(|| status::plain(Code::Internal, "INTERNAL", "the request has no deadline"))
 }
 
 /// Takes one request through.
 ///
 /// * `longest`: the node's own deadline, for requests that name none or a later one.
+/// * `calls`: what a draining node waits for. Watching health is not counted: it ends when the connection does.
 pub(super) async fn handle<B>(
     mut routes: Routes,
     mut request: Request<B>,
     longest: Duration,
+    calls: TaskTracker,
 ) -> Result<Response<Body>, Infallible>
 where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<tonic::codegen::StdError>,
 {
+    let call = (!request.uri().path().starts_with(HEALTH)).then(|| calls.token());
     let asked = match timeout(request.headers()) {
         Ok(asked) => asked,
         Err(status) => return Ok(status.into_http()),
@@ -67,21 +77,23 @@ where
     let last = deadline.instant() + SLACK;
     let answer = tokio::time::timeout_at(last, answer.catch_unwind()).instrument(span).await;
     Ok(match answer {
-        Ok(Ok(Ok(response))) => with_receipt(response),
+        Ok(Ok(Ok(response))) => finish(response, call),
         Ok(Ok(Err(never))) => match never {},
-        Ok(Err(_panic)) => Status::internal("the node failed to answer").into_http(),
-        Err(_elapsed) => Status::deadline_exceeded("the request was not answered before its deadline").into_http(),
+        Ok(Err(_panic)) => status::plain(Code::Internal, "INTERNAL", "the node failed to answer").into_http(),
+        Err(_elapsed) => {
+            let message = "the request was not answered before its deadline";
+            status::plain(Code::DeadlineExceeded, "DEADLINE", message).into_http()
+        }
     })
 }
 
 /// Reads `grpc-timeout`: at most 8 digits and a unit. Source: PROTOCOL-HTTP2.md.
 fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
     let mut values = headers.get_all("grpc-timeout").iter();
-    let (value, None) = (values.next(), values.next()) else {
-        return Err(Status::invalid_argument("more than one grpc-timeout"));
-    };
+    let odd = |message| status::plain(Code::InvalidArgument, "TIMEOUT", message);
+    let (value, None) = (values.next(), values.next()) else { return Err(odd("more than one grpc-timeout")) };
     let Some(value) = value else { return Ok(None) };
-    let bad = || Status::invalid_argument("grpc-timeout must be 1 to 8 digits and one of H, M, S, m, u, n");
+    let bad = || odd("grpc-timeout must be 1 to 8 digits and one of H, M, S, m, u, n");
     let text = value.to_str().map_err(|_| bad())?;
     let (digits, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(bad)?;
     if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
@@ -101,21 +113,22 @@ fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
     Ok(Some(span.max(Duration::from_millis(1))))
 }
 
-/// Moves a receipt from the response's extensions into its trailers.
-fn with_receipt(mut response: Response<Body>) -> Response<Body> {
-    let Some(receipt) = response.extensions_mut().remove::<Receipt>() else { return response };
-    let pairs = receipt_pairs(&receipt).into_iter();
+/// Moves a receipt from the response's extensions into its trailers, and keeps the call counted until it is sent.
+fn finish(mut response: Response<Body>, call: Option<TaskTrackerToken>) -> Response<Body> {
+    let pairs = response.extensions_mut().remove::<Receipt>().map(|receipt| receipt_pairs(&receipt));
+    let pairs = pairs.unwrap_or_default().into_iter();
     let trailers: Vec<_> = pairs.filter_map(|(key, value)| Some((key, HeaderValue::try_from(value).ok()?))).collect();
-    response.map(|body| Body::new(Trailing { body, trailers }))
+    response.map(|body| Body::new(Outgoing { body, trailers, _call: call }))
 }
 
 /// A body whose trailers get some more pairs.
-struct Trailing {
+struct Outgoing {
     body: Body,
     trailers: Vec<(&'static str, HeaderValue)>,
+    _call: Option<TaskTrackerToken>,
 }
 
-impl HttpBody for Trailing {
+impl HttpBody for Outgoing {
     type Data = Bytes;
     type Error = Status;
 

@@ -3,6 +3,7 @@
 //! A request comes in through [`Server`] (connections) and the edge (deadline, panics, receipts), is decoded by tonic, turned
 //! into domain words by `convert`, handed on in one call, and answered; failures become statuses in `status`.
 
+mod codec;
 mod convert;
 mod dispatcher;
 mod edge;
@@ -11,6 +12,7 @@ pub mod pb;
 mod server;
 mod status;
 
+pub use codec::{StrictCodec, StrictDecoder};
 pub use dispatcher::DispatcherService;
 pub use server::{Config, Server, ServerError};
 
@@ -24,8 +26,8 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 
 /// Largest message of a service that carries no code. 4 MiB: gRPC's default.
 const MESSAGE_MAX: usize = 4 << 20;
-/// Largest reply: twice the default, for pages of records.
-const REPLY_MAX: usize = 8 << 20;
+/// Largest reply: twice the default, for pages of records, and room for what stands beside a guest's own 8 MiB.
+const REPLY_MAX: usize = (8 << 20) + (64 << 10);
 /// Room for the rest of a `ServeRequest` beside its binary.
 const BESIDE_BINARY: usize = 4 << 20;
 

@@ -1,7 +1,7 @@
 //! RPCs that are part of the contract and not there yet: UNIMPLEMENTED, saying what will bring them.
 
 use super::pb;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 /// `CollectorRegistry` until types are registered per namespace.
 pub(super) struct Registry;
@@ -11,7 +11,8 @@ pub(super) struct Collections;
 pub(super) struct Repo;
 
 pub(super) fn not_yet(rpc: &str, feature: &str) -> Status {
-    Status::unimplemented(format!("{rpc} is not there yet, it comes with {feature}; see the table in README.md"))
+    let message = format!("{rpc} is not there yet, it comes with {feature}; see the table in README.md");
+    super::status::plain(Code::Unimplemented, "NOT_YET", message)
 }
 
 /// Implements a service whose unary methods all answer "not yet", and whose streaming methods follow.

@@ -15,6 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 
 /// The `[server]` section of the configuration.
@@ -88,14 +91,14 @@ impl Server {
     ///
     /// * `longest`: deadline of calls that name none.
     pub async fn run(self, routes: Routes, longest: Duration, lifecycle: Lifecycle) {
-        let connections = Arc::new(Semaphore::new(self.config.connections));
-        let graceful = GracefulShutdown::new();
+        let places = Arc::new(Semaphore::new(self.config.connections));
+        let open = Connections::default();
         let builder = builder(&self.config);
         loop {
             let accepted = tokio::select! {
                 biased;
                 () = lifecycle.draining() => break,
-                accepted = accept(&self.listener, &connections) => accepted,
+                accepted = accept(&self.listener, &places) => accepted,
             };
             let (stream, place) = match accepted {
                 Ok(accepted) => accepted,
@@ -106,19 +109,56 @@ impl Server {
                     continue;
                 }
             };
-            let routes = routes.clone();
-            let service = hyper::service::service_fn(move |request| edge::handle(routes.clone(), request, longest));
+            let (routes, calls) = (routes.clone(), open.calls.clone());
+            let service = hyper::service::service_fn(move |request| {
+                edge::handle(routes.clone(), request, longest, calls.clone())
+            });
             let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-            let connection = graceful.watch(connection);
+            let (connection, cut) = (open.graceful.watch(connection), open.cut.clone());
             drop(lifecycle.spawn(async move {
                 let _place = place;
-                if let Err(why) = connection.await {
+                if let Some(Err(why)) = cut.run_until_cancelled(connection).await {
                     tracing::debug!(%why, "connection ended");
                 }
             }));
         }
         drop(self.listener);
-        drain(graceful, Duration::from_millis(self.config.grace_ms), &lifecycle).await;
+        open.drain(Duration::from_millis(self.config.grace_ms), &lifecycle).await;
+    }
+}
+
+/// What is open while the node serves.
+#[derive(Default)]
+struct Connections {
+    graceful: GracefulShutdown,
+    calls: TaskTracker,
+    cut: CancellationToken,
+}
+
+/// How long connections get to close once their calls are over: enough to write a last answer out.
+const CLOSING: Duration = Duration::from_millis(250);
+/// How long stopped guests' callers get to hear of it.
+const STOPPED: Duration = Duration::from_secs(1);
+
+impl Connections {
+    /// Tells clients to go away, waits for calls in flight, then stops guests, then cuts what is still open: streams that
+    /// never end by themselves, and connections on which nobody spoke.
+    async fn drain(self, grace: Duration, lifecycle: &Lifecycle) {
+        let mut closed = std::pin::pin!(self.graceful.shutdown()); // sends GOAWAY when first polled
+        self.calls.close();
+        let finished = async {
+            tokio::select! {
+                () = &mut closed => {}
+                () = self.calls.wait() => drop(timeout(CLOSING, &mut closed).await),
+            }
+        };
+        if timeout(grace, finished).await.is_err() {
+            tracing::warn!("the grace period is over, guests that still run are stopped");
+            lifecycle.kill();
+            let _ = timeout(STOPPED, self.calls.wait()).await;
+            let _ = timeout(CLOSING, closed).await;
+        }
+        self.cut.cancel();
     }
 }
 
@@ -127,19 +167,6 @@ async fn accept(listener: &TcpListener, connections: &Arc<Semaphore>) -> io::Res
     let (stream, _) = listener.accept().await?;
     stream.set_nodelay(true)?;
     Ok((stream, place))
-}
-
-async fn drain(graceful: GracefulShutdown, grace: Duration, lifecycle: &Lifecycle) {
-    let mut done = std::pin::pin!(graceful.shutdown());
-    if tokio::time::timeout(grace, &mut done).await.is_ok() {
-        return;
-    }
-    tracing::warn!("the grace period is over, guests that still run are stopped");
-    lifecycle.kill();
-    // Their callers get UNAVAILABLE; a second is plenty for answers that are only written out.
-    if tokio::time::timeout(Duration::from_secs(1), done).await.is_err() {
-        tracing::warn!("connections with open streams are cut");
-    }
 }
 
 /// HTTP/2 as threats.md B1 sets it.

@@ -20,12 +20,20 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 /// `ErrorInfo.domain` of everything that we say.
 const DOMAIN: &str = "collector";
+/// Longest message of ours. It travels in a header, and up to twice more inside the details.
+const MESSAGE_MAX: usize = 1_024;
 /// Longest message of a guest's fault. It travels in a header, percent-encoded and once more inside the details.
 const FAULT_MESSAGE_MAX: usize = 1_024;
 /// Longest details of a guest's fault. Headers have 16 KiB altogether.
 const FAULT_DETAILS_MAX: usize = 4_096;
 /// When a refused call may try again: about one round of short calls later.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// A failure with its reason and nothing more to say.
+pub(super) fn plain(code: Code, reason: &str, message: impl Into<String>) -> Status {
+    let details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
+    Status::with_error_details(code, message, details)
+}
 
 /// A request that is wrong in itself.
 pub(super) fn bad_request(why: BadRequest, id: &RequestId) -> Status {
@@ -51,6 +59,8 @@ pub(super) fn dispatch(why: DispatchError, id: &RequestId) -> Status {
     if code == Code::Internal {
         tracing::error!(request = %id, error = %chain(&why), "internal error");
     }
+    // Names and compilers' words in it are the tenant's: one line, and short enough for a header.
+    let message = one_line(&why.to_string(), MESSAGE_MAX);
     let mut details = details(reason, id);
     let receipt = match &why {
         DispatchError::Exec(ExecFailure { error, receipt }) => {
@@ -60,16 +70,16 @@ pub(super) fn dispatch(why: DispatchError, id: &RequestId) -> Status {
             receipt.as_ref()
         }
         DispatchError::Call(CallError::WrongInputType { .. }) => {
-            details.add_bad_request_violation("input.type_url", why.to_string());
+            details.add_bad_request_violation("input.type_url", &message);
             None
         }
         DispatchError::Artifact(_) if code == Code::InvalidArgument => {
-            details.add_bad_request_violation("service_binary", why.to_string());
+            details.add_bad_request_violation("service_binary", &message);
             None
         }
         _ => None,
     };
-    let mut status = Status::with_error_details(code, why.to_string(), details);
+    let mut status = Status::with_error_details(code, message, details);
     if let Some(receipt) = receipt {
         attach(status.metadata_mut(), receipt);
     }

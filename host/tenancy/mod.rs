@@ -25,18 +25,12 @@ pub enum Verb {
 #[derive(Debug, Clone)]
 pub struct Permit {
     namespace: Namespace,
-    verb: Verb,
 }
 
 impl Permit {
     /// Where.
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
-    }
-
-    /// What for.
-    pub fn verb(&self) -> Verb {
-        self.verb
     }
 }
 
@@ -57,7 +51,7 @@ impl Tenancy {
     pub fn authorize(&self, caller: Caller, namespace: &Namespace, verb: Verb) -> Result<Permit, Denied> {
         match (caller, verb) {
             (Caller::Anonymous, Verb::Invoke | Verb::Deploy) if namespace.as_str() == Self::SYSTEM => Err(Denied),
-            (Caller::Anonymous, Verb::Invoke | Verb::Deploy) => Ok(Permit { namespace: namespace.clone(), verb }),
+            (Caller::Anonymous, Verb::Invoke | Verb::Deploy) => Ok(Permit { namespace: namespace.clone() }),
         }
     }
 }

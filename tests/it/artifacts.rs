@@ -132,6 +132,64 @@ async fn a_namespace_finds_only_its_own_artifacts() {
 }
 
 #[tokio::test]
+async fn what_no_slot_of_the_pool_can_hold_is_refused_and_not_kept() {
+    let node = TestNode::start().await;
+    let modules = |count: usize, body: &str| {
+        let one = format!("(core module $m {body})");
+        let instances: String = (0..count).map(|_| "(core instance (instantiate $m))".to_owned()).collect();
+        let run = r#"(core module $r (func (export "run") (result i32) i32.const 0))
+            (core instance $i (instantiate $r))
+            (func $run (result (result)) (canon lift (core func $i "run")))
+            (instance $run (export "run" (func $run)))
+            (export "wasi:cli/run@0.2.0" (instance $run))"#;
+        wat::parse_str(format!("(component {one} {instances} {run})")).unwrap()
+    };
+    upload(&node, modules(1, "(memory 1)")).await.unwrap();
+    upload(&node, modules(4, "(table 1 funcref)")).await.unwrap();
+    upload(&node, modules(7, "")).await.unwrap();
+    for (what, bytes) in [
+        ("two memories", modules(2, "(memory 1)")),
+        ("five tables", modules(5, "(table 1 funcref)")),
+        ("nine instances", modules(8, "")),
+        ("a memory of 256 MiB", modules(1, "(memory 4096)")),
+    ] {
+        let (code, reason, message) = refused(&node, bytes).await;
+        assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "CANNOT_COMPILE"), "{what}: {message}");
+    }
+    let kept = std::fs::read_dir(node.data().join("compiled")).unwrap().next().unwrap().unwrap().path();
+    let code = std::fs::read_dir(kept)
+        .unwrap()
+        .filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|extension| extension == "cwasm"));
+    assert_eq!(code.count(), 3, "machine code that does not load is not kept");
+}
+
+#[tokio::test]
+async fn a_hundred_thousand_names_do_not_end_up_in_a_header() {
+    let node = TestNode::start().await;
+    let exports: String = (0..20_000).map(|n| format!(r#"(export "name-{n}" (func $f))"#)).collect();
+    let many = wat::parse_str(format!(
+        r#"(component (core module $m (func (export "f"))) (core instance $i (instantiate $m))
+            (func $f (canon lift (core func $i "f"))) {exports})"#
+    ));
+    let (code, reason, message) = refused(&node, many.unwrap()).await;
+    assert_eq!((code, reason.as_str()), (Code::InvalidArgument, "COMPONENT_NO_ENTRY"));
+    assert!(message.ends_with("and 19990 more") && message.len() < 1_024, "{message}");
+}
+
+#[tokio::test]
+async fn an_artifact_whose_file_is_gone_can_be_uploaded_again() {
+    let mut node = TestNode::start().await;
+    let greeter = plugin("greeter");
+    let hello = || Call::new(&greeter, "SayHello", json!({ "name": "Ada" }));
+    hello().run(&node.client).await.unwrap();
+    node.restart().await; // nothing in memory
+    std::fs::remove_file(node.data().join("artifacts/acme").join(greeter.artifact.digest.to_string())).unwrap();
+    std::fs::remove_dir_all(node.data().join("compiled")).unwrap();
+    assert_verdict(hello().run(&node.client).await, Code::NotFound, "ARTIFACT_NOT_FOUND");
+    hello().run(&node.client).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_damaged_artifact_counts_as_absent_and_can_be_uploaded_again() {
     let mut node = TestNode::start().await;
     let greeter = plugin("greeter");

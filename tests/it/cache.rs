@@ -103,14 +103,15 @@ async fn a_full_disk_quota_drops_the_oldest_and_calls_go_on() {
         run_command(&node, PluginFile::of(distinct_command(mark).into()).unwrap()).await.unwrap();
     }
     assert_eq!(compiled_files(&node, "cwasm").len(), 1, "only the newest is kept");
-    assert_eq!(std::fs::read_dir(node.data().join("artifacts/acme")).unwrap().count(), 1);
+    assert_eq!(std::fs::read_dir(node.data().join("artifacts/acme")).unwrap().count(), 1, "the newest artifact");
 }
 
 /// In a process of its own, so that nobody else's memory is measured.
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_digests_leave_memory_bounded() {
     let data = tempfile::tempdir().unwrap();
-    let settings = ["wasm.programs=64", "artifacts.known=64", "wasm.disk_mib=4", "wasm.slots=16"];
+    let settings =
+        ["wasm.programs_mib=8", "artifacts.known_mib=1", "wasm.disk_mib=4", "artifacts.count=500", "wasm.slots=16"];
     let node = NodeProcess::start(data.path(), &settings);
     let client = node.client().await;
     let upload = async |marks: std::ops::Range<u64>| {

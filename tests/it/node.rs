@@ -62,9 +62,9 @@ async fn x10_sigterm_finishes_calls_in_flight_and_ends_cleanly() {
         until("the guest sleeps", async || sleeps(&node) == 2).await;
         node.signal(signal);
         assert_eq!(seen(watch.message().await.unwrap()), Some(ServingStatus::NotServing.into()));
-        drop(watch);
         assert_eq!(call.await.unwrap().unwrap().reply["amount"], "1500", "a call in flight gets its answer");
         assert!(node.wait().success(), "{}", node.log());
+        drop(watch); // open to the end: a watcher does not hold up the drain
         assert!(NodeClient::connect(&node.address).await.is_err(), "nobody listens any more");
     }
 }

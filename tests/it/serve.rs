@@ -160,17 +160,18 @@ async fn nothing_deployed_and_unknown_schemes_say_so() {
 
 #[tokio::test]
 async fn execution_context_lowers_limits_and_never_raises_them() {
-    let node = TestNode::start_with(|config| config.limits.deadline_ms = 1_000).await;
+    let mut node = TestNode::start().await;
     let misbehave = plugin("misbehave");
+    Call::new(&misbehave, "Sleep", amount(0)).run(&node.client).await.unwrap(); // compiled
     let with = |method: &str, amount_: u64, key: &'static str, value: &'static str| {
         let mut call = Call::new(&misbehave, method, amount(amount_));
         call.context = vec![(key, value)];
         call
     };
     let slow = with("Spin", 0, "timeout_ms", "50").run(&node.client).await;
-    assert_verdict(slow, Code::DeadlineExceeded, "DEADLINE");
-    let raised = with("Spin", 0, "timeout_ms", "600000").run(&node.client).await;
-    assert_verdict(raised, Code::DeadlineExceeded, "DEADLINE");
+    let slow = assert_verdict(slow, Code::DeadlineExceeded, "DEADLINE");
+    let ran: u64 = slow.metadata().get("collector-run-us").unwrap().to_str().unwrap().parse().unwrap();
+    assert!(ran < 15_000_000, "stopped long before the node's own 30 s: {ran}");
     let small = with("GrowMemory", 20, "memory_mib", "10").run(&node.client).await;
     assert_verdict(small, Code::ResourceExhausted, "MEMORY_LIMIT");
     let raised = with("GrowMemory", 100, "memory_mib", "1000").run(&node.client).await;
@@ -179,6 +180,26 @@ async fn execution_context_lowers_limits_and_never_raises_them() {
     assert_verdict(fuel, Code::ResourceExhausted, "FUEL_LIMIT");
     let unknown = with("Trap", 0, "cores", "1").run(&node.client).await.unwrap_err();
     assert_eq!(unknown.code(), Code::InvalidArgument);
+
+    node.restart_with(|config| config.limits.deadline_ms = 3_000).await;
+    let raised = with("Spin", 0, "timeout_ms", "600000").run(&node.client).await;
+    assert_verdict(raised, Code::DeadlineExceeded, "DEADLINE");
+}
+
+#[tokio::test]
+async fn p05_bytes_that_are_no_request_are_their_senders_fault() {
+    let node = TestNode::start().await;
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", node.node().address())).unwrap();
+    let mut grpc = tonic::client::Grpc::new(endpoint.connect().await.unwrap());
+    // A message whose first field, `namespace`, is said to be 127 bytes long and is not, or is not UTF-8.
+    for (name, value) in [("truncated", vec![0x0a, 0x7f, b'a']), ("broken UTF-8", vec![0x0a, 0x01, 0xff])] {
+        grpc.ready().await.unwrap();
+        let path = http::uri::PathAndQuery::from_static("/collector.CollectiveDispatcher/Serve");
+        let codec = RawCodec;
+        let answer = grpc.unary(tonic::Request::new(value), path, codec).await;
+        let status = answer.unwrap_err();
+        assert_eq!(verdict(&status), (Code::InvalidArgument, "UNDECODABLE".into()), "{name}");
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Looking into a component without running or compiling it.
 
-use crate::domain::{Kind, one_line};
+use crate::domain::{Kind, one_line, some_of};
 use crate::registry::{Schema, SchemaError};
 use wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};
 
@@ -31,7 +31,7 @@ pub enum ComponentError {
     #[error("the component is not valid here: {0}")]
     Invalid(String),
     /// Exports nothing that can be called.
-    #[error("the component exports neither {HANDLER}x nor {COMMAND}x, but: {}", list(.0))]
+    #[error("the component exports neither {HANDLER}x nor {COMMAND}x, but: {}", some_of(.0))]
     NoEntry(Vec<String>),
     /// Made for another version of the guest interface.
     #[error("the component speaks {0}, this node speaks {HANDLER}x: build it with a matching SDK")]
@@ -39,10 +39,6 @@ pub enum ComponentError {
     /// Its descriptors are broken.
     #[error("{0}")]
     Schema(#[from] SchemaError),
-}
-
-fn list(names: &[String]) -> String {
-    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
 }
 
 /// Proposals that guests may use: WebAssembly 2.0 without what `exec::wasm::engine` switches off, and components.

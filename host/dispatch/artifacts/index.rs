@@ -1,42 +1,90 @@
-//! Which artifacts are on disk, least recently used first, bounded by bytes.
+//! Which artifacts are on disk, least recently used first, bounded by bytes and by count.
 
 use crate::domain::{Digest, Namespace};
 use std::collections::{BTreeMap, HashMap};
-use std::io;
-use std::path::Path;
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
 
 type Key = (Namespace, Digest);
 
-/// Pure bookkeeping; whoever holds it removes the files.
-#[derive(Debug, Default)]
+/// What a file costs at least: a block on disk.
+const BLOCK: u64 = 4_096;
+/// Folder of files that are being written, swept at start. No namespace: names do not begin with a dot.
+const DRAFTS: &str = ".drafts";
+
+/// The files and the books about them. Whoever holds it changes both together.
+#[derive(Debug)]
 pub(super) struct Index {
+    folder: PathBuf,
     files: HashMap<Key, (u64, u64)>,
     by_use: BTreeMap<u64, Key>,
     uses: u64,
     bytes: u64,
     most_bytes: u64,
+    most_files: usize,
+}
+
+/// A file that is being written.
+pub(super) struct Draft(NamedTempFile);
+
+impl Draft {
+    /// Fills the file. Slow, so not under the index's lock.
+    pub(super) fn write(mut self, bytes: &[u8]) -> io::Result<Written> {
+        self.0.write_all(bytes)?;
+        Ok(Written { file: self.0, size: bytes.len() as u64 })
+    }
+}
+
+/// A file that is whole; gone if it is dropped before it is put in place.
+pub(super) struct Written {
+    file: NamedTempFile,
+    size: u64,
 }
 
 impl Index {
-    /// Lists `<folder>/<namespace>/<digest>` by time of writing, and sweeps what is neither.
-    pub(super) fn survey(folder: &Path, most_bytes: u64) -> io::Result<Self> {
+    /// Lists `<folder>/<namespace>/<digest>` by time of writing, sweeps what is neither and what is over the bounds.
+    pub(super) fn open(folder: &Path, most_bytes: u64, most_files: usize) -> io::Result<Self> {
+        fs::create_dir_all(folder)?;
+        let _ = fs::remove_dir_all(folder.join(DRAFTS));
+        fs::create_dir(folder.join(DRAFTS))?;
         let mut found = Vec::new();
-        for tenant in std::fs::read_dir(folder)?.flatten() {
+        for tenant in fs::read_dir(folder)?.flatten() {
             let Ok(namespace) = tenant.file_name().to_string_lossy().parse::<Namespace>() else { continue };
-            for file in std::fs::read_dir(tenant.path())?.flatten() {
+            for file in fs::read_dir(tenant.path())?.flatten() {
                 let digest = file.file_name().to_string_lossy().parse::<Digest>();
                 match (digest, file.metadata()) {
                     (Ok(digest), Ok(meta)) => found.push((meta.modified().ok(), namespace.clone(), digest, meta.len())),
-                    _ => drop(std::fs::remove_file(file.path())),
+                    _ => drop(fs::remove_file(file.path())),
                 }
             }
         }
         found.sort_unstable();
-        let mut index = Self { most_bytes, ..Self::default() };
+        let mut index = Self {
+            folder: folder.to_owned(),
+            files: HashMap::new(),
+            by_use: BTreeMap::new(),
+            uses: 0,
+            bytes: 0,
+            most_bytes,
+            most_files,
+        };
         for (_, namespace, digest, size) in found {
-            index.insert(namespace, digest, size);
+            index.count(namespace, digest, size);
         }
+        index.bound();
         Ok(index)
+    }
+
+    /// Where an artifact's file is, or would be.
+    pub(super) fn path(&self, namespace: &Namespace, digest: &Digest) -> PathBuf {
+        self.folder.join(namespace.as_str()).join(digest.to_string())
+    }
+
+    /// A file to write an artifact into.
+    pub(super) fn temporary(&self) -> io::Result<Draft> {
+        NamedTempFile::new_in(self.folder.join(DRAFTS)).map(Draft)
     }
 
     /// Whether the artifact is there; marks it as used just now.
@@ -50,27 +98,44 @@ impl Index {
         true
     }
 
-    /// Adds an artifact; returns what has to go for it. The newest always stays.
-    pub(super) fn insert(&mut self, namespace: Namespace, digest: Digest, size: u64) -> Vec<Key> {
-        self.remove(&namespace, &digest);
+    /// Puts a written file in place and removes what has to go for it. The newest always stays.
+    pub(super) fn insert(&mut self, namespace: Namespace, digest: Digest, written: Written) -> io::Result<()> {
+        let path = self.path(&namespace, &digest);
+        fs::create_dir_all(self.folder.join(namespace.as_str()))?;
+        written.file.persist(path)?;
+        self.count(namespace, digest, written.size);
+        self.bound();
+        Ok(())
+    }
+
+    /// Removes an artifact, and its namespace's folder with the last one.
+    pub(super) fn remove(&mut self, namespace: &Namespace, digest: &Digest) {
+        self.discount(namespace, digest);
+        let _ = fs::remove_file(self.path(namespace, digest));
+        let _ = fs::remove_dir(self.folder.join(namespace.as_str())); // fails while others are in it
+    }
+
+    fn count(&mut self, namespace: Namespace, digest: Digest, size: u64) {
+        self.discount(&namespace, &digest);
+        let size = size.max(BLOCK);
         self.uses += 1;
         self.bytes = self.bytes.saturating_add(size);
         self.by_use.insert(self.uses, (namespace.clone(), digest));
         self.files.insert((namespace, digest), (self.uses, size));
-        let mut gone = Vec::new();
-        while self.bytes > self.most_bytes && self.files.len() > 1 {
-            let Some((_, (namespace, digest))) = self.by_use.pop_first() else { break };
-            self.remove(&namespace, &digest);
-            gone.push((namespace, digest));
-        }
-        gone
     }
 
-    /// Forgets an artifact.
-    pub(super) fn remove(&mut self, namespace: &Namespace, digest: &Digest) {
+    fn discount(&mut self, namespace: &Namespace, digest: &Digest) {
         if let Some((used, size)) = self.files.remove(&(namespace.clone(), *digest)) {
             self.by_use.remove(&used);
             self.bytes = self.bytes.saturating_sub(size);
+        }
+    }
+
+    fn bound(&mut self) {
+        while (self.bytes > self.most_bytes || self.files.len() > self.most_files) && self.files.len() > 1 {
+            let Some((_, (namespace, digest))) = self.by_use.first_key_value() else { return };
+            let (namespace, digest) = (namespace.clone(), *digest);
+            self.remove(&namespace, &digest);
         }
     }
 }
@@ -79,38 +144,93 @@ impl Index {
 mod tests {
     use super::*;
 
-    fn names() -> (Namespace, Namespace, Vec<Digest>) {
-        ("a".parse().unwrap(), "b".parse().unwrap(), (0..5u8).map(|n| Digest::of(&[n])).collect())
+    struct Store {
+        index: Index,
+        names: [Namespace; 2],
+        dir: tempfile::TempDir,
+    }
+
+    fn store(most_bytes: u64, most_files: usize) -> Store {
+        let dir = tempfile::tempdir().unwrap();
+        let index = Index::open(dir.path(), most_bytes, most_files).unwrap();
+        Store { index, names: ["a", "b"].map(|name| name.parse().unwrap()), dir }
+    }
+
+    fn digest(n: u8) -> Digest {
+        Digest::of(&[n])
+    }
+
+    impl Store {
+        fn put(&mut self, namespace: usize, n: u8, blocks: u64) {
+            let bytes = vec![n; usize::try_from(blocks * BLOCK).unwrap()];
+            let written = self.index.temporary().unwrap().write(&bytes).unwrap();
+            self.index.insert(self.names[namespace].clone(), digest(n), written).unwrap();
+        }
+
+        /// Which of the digests are there; files and books must agree.
+        fn there(&mut self, namespace: usize) -> Vec<u8> {
+            let namespace = self.names[namespace].clone();
+            let there = (0..10).filter(|n| self.index.touch(&namespace, &digest(*n))).collect::<Vec<_>>();
+            let on_disk = (0..10).filter(|n| self.index.path(&namespace, &digest(*n)).exists()).collect::<Vec<_>>();
+            assert_eq!(there, on_disk);
+            there
+        }
     }
 
     #[test]
     fn the_least_recently_used_goes_first() {
-        let (a, _, d) = names();
-        let mut index = Index { most_bytes: 30, ..Index::default() };
-        for digest in &d[..3] {
-            assert_eq!(index.insert(a.clone(), *digest, 10), []);
+        let mut store = store(3 * BLOCK, 100);
+        for n in 0..3 {
+            store.put(0, n, 1);
         }
-        assert!(index.touch(&a, &d[0]));
-        assert_eq!(index.insert(a.clone(), d[3], 20), [(a.clone(), d[1]), (a.clone(), d[2])]);
-        assert_eq!(index.bytes, 30);
-        assert_eq!(index.insert(a.clone(), d[4], 31).len(), 2, "one that is over the bound alone still stays");
-        assert!(index.touch(&a, &d[4]));
+        let namespace = store.names[0].clone();
+        assert!(store.index.touch(&namespace, &digest(0)));
+        store.put(0, 3, 2);
+        assert_eq!(store.there(0), [0, 3]);
+        store.put(0, 4, 9);
+        assert_eq!(store.there(0), [4], "one that is over the bound alone still stays");
     }
 
     #[test]
-    fn namespaces_do_not_see_each_other() {
-        let (a, b, d) = names();
-        let mut index = Index { most_bytes: 100, ..Index::default() };
-        index.insert(a.clone(), d[0], 10);
-        assert!(index.touch(&a, &d[0]) && !index.touch(&b, &d[0]));
+    fn the_count_is_bounded_and_empty_namespaces_leave_no_folder() {
+        let mut store = store(1 << 30, 2);
+        for n in 0..3 {
+            store.put(0, n, 0);
+        }
+        assert_eq!(store.there(0), [1, 2]);
+        store.put(1, 3, 0);
+        store.put(1, 4, 0);
+        assert_eq!((store.there(0), store.there(1)), (vec![], vec![3, 4]));
+        assert!(!store.dir.path().join("a").exists());
     }
 
     #[test]
-    fn inserting_again_counts_once() {
-        let (a, _, d) = names();
-        let mut index = Index { most_bytes: 100, ..Index::default() };
-        index.insert(a.clone(), d[0], 10);
-        index.insert(a.clone(), d[0], 10);
-        assert_eq!((index.bytes, index.files.len(), index.by_use.len()), (10, 1, 1));
+    fn namespaces_do_not_see_each_other_and_the_same_again_counts_once() {
+        let mut store = store(100 * BLOCK, 100);
+        store.put(0, 1, 1);
+        store.put(0, 1, 1);
+        assert_eq!((store.there(0), store.there(1)), (vec![1], vec![]));
+        assert_eq!((store.index.bytes, store.index.files.len(), store.index.by_use.len()), (BLOCK, 1, 1));
+    }
+
+    #[test]
+    fn opening_with_a_smaller_bound_removes_the_surplus() {
+        let mut store = store(10 * BLOCK, 100);
+        for n in 0..5 {
+            store.put(0, n, 1);
+        }
+        fs::write(store.dir.path().join("a").join("stray"), b"x").unwrap();
+        fs::write(store.dir.path().join(DRAFTS).join("torn"), b"x").unwrap();
+        store.index = Index::open(store.dir.path(), 2 * BLOCK, 100).unwrap();
+        assert_eq!(store.there(0).len(), 2);
+        assert_eq!(fs::read_dir(store.dir.path().join("a")).unwrap().count(), 2);
+        assert_eq!(fs::read_dir(store.dir.path().join(DRAFTS)).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_draft_that_is_dropped_leaves_nothing() {
+        let store = store(BLOCK, 1);
+        drop(store.index.temporary().unwrap().write(b"half").unwrap());
+        assert_eq!(fs::read_dir(store.dir.path().join(DRAFTS)).unwrap().count(), 0);
     }
 }

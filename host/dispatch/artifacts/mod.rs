@@ -1,7 +1,8 @@
 //! What was uploaded: content-addressed files, per namespace, bounded.
 //!
 //! `<folder>/<namespace>/<digest>`. A namespace finds only what was uploaded in it: knowing a digest is no right to the
-//! bytes behind it. Files are whole or absent; one torn by a crash fails its digest and counts as absent.
+//! bytes behind it. Files are whole or absent; one torn by a crash fails its digest and counts as absent. Files and index
+//! change together, under the index's lock, so that neither knows of something that the other does not.
 
 mod component;
 mod index;
@@ -10,17 +11,17 @@ mod sniff;
 pub use component::{Component, ComponentError};
 pub use sniff::{Found, sniff};
 
-use crate::domain::{Digest, Kind, Namespace};
-use crate::exec::{Code, CodeBytes};
+use crate::domain::{Digest, Kind};
+use crate::exec::Code;
 use crate::registry::Schema;
 use crate::tenancy::Permit;
 use bytes::Bytes;
 use index::Index;
 use moka::future::Cache;
 use serde::{Deserialize, Serialize};
-use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Semaphore;
 
 /// The `[artifacts]` section of the configuration.
@@ -31,13 +32,15 @@ pub struct Config {
     pub max_mib: usize,
     /// MiB of all artifacts on disk; the least recently used go first. 4096: 50,000 components of 80 KB.
     pub disk_mib: u64,
-    /// Descriptors kept in memory, by artifact. 512: as many as compiled components.
-    pub known: u64,
+    /// Artifacts on disk, whatever their size. 100,000: each costs 300 bytes of memory and two inodes at most.
+    pub count: usize,
+    /// MiB of descriptors kept in memory. 64: those of about 1,000 plugins.
+    pub known_mib: u64,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { max_mib: 32, disk_mib: 4_096, known: 512 }
+        Self { max_mib: 32, disk_mib: 4_096, count: 100_000, known_mib: 64 }
     }
 }
 
@@ -92,39 +95,48 @@ pub enum ArtifactError {
     Io(#[source] anyhow::Error),
 }
 
-/// The artifact store.
-pub struct Artifacts {
-    folder: PathBuf,
-    known: Cache<Digest, Arc<Artifact>>,
-    index: Arc<Mutex<Index>>,
-    max_bytes: usize,
-    lookers: Semaphore,
-}
-
 /// Bytes that are hashed where they arrive; more would keep an I/O thread for over a millisecond.
 const HASHED_IN_PLACE: usize = 256 << 10;
 /// Uploads that are hashed or looked into at once. 2: a flood of large ones leaves the CPU to calls.
 const LOOKERS: usize = 2;
+/// What a known artifact costs in memory beside its descriptors.
+const KNOWN_COST: usize = 1 << 10;
+/// How much larger descriptors are in memory, linked and indexed, than encoded.
+const DESCRIPTOR_GROWTH: usize = 8;
+
+/// The artifact store.
+pub struct Artifacts {
+    known: Cache<Digest, Arc<Artifact>>,
+    index: Arc<Mutex<Index>>,
+    max_bytes: usize,
+    lookers: Arc<Semaphore>,
+}
 
 impl Artifacts {
-    /// Opens the folder and lists what is in it.
+    /// Opens the folder, lists what is in it, and removes what is over the bounds.
     pub fn open(folder: &Path, config: &Config) -> io::Result<Self> {
-        std::fs::create_dir_all(folder)?;
-        let index = Index::survey(folder, config.disk_mib << 20)?;
-        let lru = moka::policy::EvictionPolicy::lru();
+        let index = Index::open(folder, config.disk_mib << 20, config.count)?;
+        let cost = |_: &Digest, artifact: &Arc<Artifact>| {
+            let descriptors = artifact.schema.as_ref().map_or(0, Schema::encoded_bytes);
+            u32::try_from(KNOWN_COST + descriptors * DESCRIPTOR_GROWTH).unwrap_or(u32::MAX)
+        };
+        let known = Cache::builder()
+            .weigher(cost)
+            .max_capacity(config.known_mib << 20)
+            .eviction_policy(moka::policy::EvictionPolicy::lru())
+            .build();
         Ok(Self {
-            folder: folder.to_owned(),
-            known: Cache::builder().max_capacity(config.known).eviction_policy(lru).build(),
+            known,
             index: Arc::new(Mutex::new(index)),
             max_bytes: config.max_mib << 20,
-            lookers: Semaphore::new(LOOKERS),
+            lookers: Arc::new(Semaphore::new(LOOKERS)),
         })
     }
 
     /// Takes uploaded bytes: decides what they are, looks inside, keeps them.
     ///
     /// * errors: all but `NotFound`; nothing is kept of what is refused.
-    /// * cancel: safe; a file is whole or absent.
+    /// * cancel: safe; a file is whole and counted, or absent.
     pub async fn admit(&self, permit: &Permit, bytes: Bytes) -> Result<Stored, ArtifactError> {
         if bytes.is_empty() {
             return Err(ArtifactError::Empty);
@@ -137,38 +149,56 @@ impl Artifacts {
             Some(artifact) => artifact,
             None => self.look_into(digest, bytes.clone()).await?,
         };
-        if !self.touch(permit.namespace(), &digest) {
-            self.keep(permit.namespace(), digest, bytes.clone()).await?;
+        if !self.index().touch(permit.namespace(), &digest) {
+            let (index, namespace) = (Arc::clone(&self.index), permit.namespace().clone());
+            let kept = blocking(move || {
+                // Written beside the lock, counted and put in place under it.
+                let written = lock(&index).temporary()?.write(&bytes)?;
+                lock(&index).insert(namespace, digest, written)
+            });
+            kept.await?.map_err(|why| ArtifactError::Io(why.into()))?;
         }
-        Ok(Stored::new(artifact, CodeBytes::Memory(bytes)))
+        Ok(self.stored(permit, artifact))
     }
 
     /// Finds what was uploaded to the namespace before.
     ///
     /// * errors: `NotFound`, also for another namespace's artifact and for a damaged one.
     pub async fn find(&self, permit: &Permit, digest: &Digest) -> Result<Stored, ArtifactError> {
-        if !self.touch(permit.namespace(), digest) {
+        if !self.index().touch(permit.namespace(), digest) {
             return Err(ArtifactError::NotFound);
         }
-        let path = self.path(permit.namespace(), digest);
         if let Some(artifact) = self.known.get(digest).await {
-            return Ok(Stored::new(artifact, CodeBytes::File(path)));
+            return Ok(self.stored(permit, artifact));
         }
-        let (file, wanted) = (path.clone(), *digest);
+        let (file, wanted) = (self.index().path(permit.namespace(), digest), *digest);
         let whole = move || std::fs::read(&file).ok().filter(|bytes| Digest::of(bytes) == wanted).map(Bytes::from);
         match blocking(whole).await? {
-            Some(bytes) => Ok(Stored::new(self.look_into(*digest, bytes).await?, CodeBytes::File(path))),
+            Some(bytes) => Ok(self.stored(permit, self.look_into(*digest, bytes).await?)),
             None => {
-                self.forget(permit.namespace(), digest);
+                self.forget(permit, digest).await;
                 Err(ArtifactError::NotFound)
             }
         }
     }
 
-    /// Decides the kind and reads the descriptors. CPU work on hostile bytes, so off the I/O threads.
+    /// Removes an artifact whose file turned out to be gone or damaged, so that it can be uploaded again.
+    pub async fn forget(&self, permit: &Permit, digest: &Digest) {
+        let (index, namespace, digest) = (Arc::clone(&self.index), permit.namespace().clone(), *digest);
+        let _ = blocking(move || lock(&index).remove(&namespace, &digest)).await;
+    }
+
+    /// Decides the kind and reads the descriptors. CPU work on hostile bytes, so off the I/O threads and in turns.
     async fn look_into(&self, digest: Digest, bytes: Bytes) -> Result<Arc<Artifact>, ArtifactError> {
-        let _turn = self.lookers.acquire().await.map_err(|closed| ArtifactError::Io(closed.into()))?;
-        let artifact = Arc::new(blocking(move || inspect(digest, &bytes)).await??);
+        let turn = self.turn().await?;
+        if let Some(artifact) = self.known.get(&digest).await {
+            return Ok(artifact); // whoever had the turn before looked into the same bytes
+        }
+        let looked = blocking(move || {
+            let _turn = turn; // held by the work, not by its caller, who may leave
+            inspect(digest, &bytes)
+        });
+        let artifact = Arc::new(looked.await??);
         self.known.insert(digest, Arc::clone(&artifact)).await;
         Ok(artifact)
     }
@@ -177,51 +207,31 @@ impl Artifacts {
         if bytes.len() <= HASHED_IN_PLACE {
             return Ok(Digest::of(bytes));
         }
-        let _turn = self.lookers.acquire().await.map_err(|closed| ArtifactError::Io(closed.into()))?;
-        let bytes = bytes.clone();
-        blocking(move || Digest::of(&bytes)).await
+        let (turn, bytes) = (self.turn().await?, bytes.clone());
+        blocking(move || {
+            let _turn = turn;
+            Digest::of(&bytes)
+        })
+        .await
     }
 
-    async fn keep(&self, namespace: &Namespace, digest: Digest, bytes: Bytes) -> Result<(), ArtifactError> {
-        let (folder, path) = (self.folder.join(namespace.as_str()), self.path(namespace, &digest));
-        let size = bytes.len() as u64;
-        let written = blocking(move || {
-            std::fs::create_dir_all(&folder)?;
-            let mut file = tempfile::NamedTempFile::new_in(&folder)?;
-            file.write_all(&bytes)?;
-            file.persist(&path)?;
-            Ok::<_, io::Error>(())
-        });
-        written.await?.map_err(|why| ArtifactError::Io(why.into()))?;
-        for (namespace, digest) in self.index().insert(namespace.clone(), digest, size) {
-            let _ = std::fs::remove_file(self.path(&namespace, &digest));
-        }
-        Ok(())
+    async fn turn(&self) -> Result<tokio::sync::OwnedSemaphorePermit, ArtifactError> {
+        Arc::clone(&self.lookers).acquire_owned().await.map_err(|closed| ArtifactError::Io(closed.into()))
     }
 
-    fn touch(&self, namespace: &Namespace, digest: &Digest) -> bool {
-        self.index().touch(namespace, digest)
+    fn stored(&self, permit: &Permit, artifact: Arc<Artifact>) -> Stored {
+        let file = self.index().path(permit.namespace(), &artifact.digest);
+        let code = Code { digest: artifact.digest, kind: artifact.kind, file };
+        Stored { artifact, code }
     }
 
-    fn forget(&self, namespace: &Namespace, digest: &Digest) {
-        self.index().remove(namespace, digest);
-        let _ = std::fs::remove_file(self.path(namespace, digest));
-    }
-
-    fn index(&self) -> std::sync::MutexGuard<'_, Index> {
-        self.index.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn path(&self, namespace: &Namespace, digest: &Digest) -> PathBuf {
-        self.folder.join(namespace.as_str()).join(digest.to_string())
+    fn index(&self) -> MutexGuard<'_, Index> {
+        lock(&self.index)
     }
 }
 
-impl Stored {
-    fn new(artifact: Arc<Artifact>, bytes: CodeBytes) -> Self {
-        let code = Code { digest: artifact.digest, kind: artifact.kind, bytes };
-        Self { artifact, code }
-    }
+fn lock(index: &Mutex<Index>) -> MutexGuard<'_, Index> {
+    index.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Looks into bytes without keeping or running them.

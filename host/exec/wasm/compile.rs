@@ -4,7 +4,6 @@ use super::lanes::lower_priority;
 use super::programs::blocking;
 use crate::domain::one_line;
 use crate::exec::ExecError;
-use bytes::Bytes;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -32,8 +31,8 @@ impl Compiler {
     /// Machine code for a component.
     ///
     /// * errors: `Compile` with the compiler's words, cut; a compiler that panics costs only this component.
-    pub(super) async fn compile(&self, component: Bytes) -> Result<Vec<u8>, ExecError> {
-        let _turn = self.turns.acquire().await.map_err(|closed| ExecError::Internal(closed.into()))?;
+    pub(super) async fn compile(&self, component: Vec<u8>) -> Result<Vec<u8>, ExecError> {
+        let _turn = self.turns.acquire().await.map_err(ExecError::internal)?;
         let (engine, threads) = (self.engine.clone(), Arc::clone(&self.threads));
         let compiled = blocking(move || {
             let work = || threads.install(|| engine.precompile_component(&component));

@@ -15,9 +15,12 @@ pub struct Config {
     pub total_memory_mib: u64,
     /// Compilations at once. 2: one tenant's slow component leaves room for another's.
     pub compilers: usize,
-    /// Compiled components kept in memory; more are loaded again from disk in well under a millisecond. 512.
-    pub programs: u64,
-    /// MiB of compiled code kept on disk, oldest dropped first. 2048: about 8,000 components of 80 KB.
+    /// Calls that may wait for their component to be loaded or compiled; more are RESOURCE_EXHAUSTED at once. 256.
+    pub compile_queue: usize,
+    /// MiB of compiled components kept ready, mapped code and what stands beside it; more are loaded again from disk in
+    /// well under a millisecond. 256: about 800 components of 80 KB.
+    pub programs_mib: u64,
+    /// MiB of compiled code kept on disk; what was not loaded for longest goes first. 2048: about 8,000 components of 80 KB.
     pub disk_mib: u64,
     /// Counts instructions (the `collector-fuel` trailer, `limits.fuel`). On: usage that cannot be read cannot be billed.
     pub metering: bool,
@@ -30,7 +33,8 @@ impl Default for Config {
             queue: 1_024,
             total_memory_mib: 4_096,
             compilers: 2,
-            programs: 512,
+            compile_queue: 256,
+            programs_mib: 256,
             disk_mib: 2_048,
             metering: true,
         }

@@ -38,7 +38,7 @@ pub(super) fn build(config: &Config) -> Result<Engine, anyhow::Error> {
     Ok(Engine::new(&wasm)?)
 }
 
-/// What no guest of ours needs and advisories came through. `compile::features` refuses the same by name at upload.
+/// What no guest of ours needs and advisories came through. `dispatch::artifacts` refuses the same at upload.
 fn switch_off_proposals(wasm: &mut wasmtime::Config) {
     wasm.wasm_threads(false)
         .wasm_shared_everything_threads(false)
@@ -58,9 +58,10 @@ fn pool(config: &Config) -> Result<PoolingAllocationConfig, anyhow::Error> {
     let slots = u32::try_from(config.slots)?;
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(slots)
-        .total_core_instances(slots.saturating_mul(4))
+        // Every slot can hold the largest component that is let in, so no tenant's shape takes another's slot.
+        .total_core_instances(slots.saturating_mul(CORE_INSTANCES))
         .total_memories(slots)
-        .total_tables(slots.saturating_mul(2))
+        .total_tables(slots.saturating_mul(TABLES))
         .total_stacks(slots)
         .total_gc_heaps(0)
         .max_core_instances_per_component(CORE_INSTANCES)

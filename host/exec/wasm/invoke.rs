@@ -4,7 +4,7 @@ use super::imports::{CoarseMonotonic, CoarseWall, Code, Fault as WitFault, Guest
 use super::limiter::{Limiter, MemoryBudget, Refused};
 use super::programs::{Entry, Program};
 use super::stdio::{ReplyBuffer, ReplyTooLarge, Sink};
-use crate::domain::{Fault, FaultCode, Limits};
+use crate::domain::{Fault, FaultCode, Limits, one_line};
 use crate::exec::log::{GuestLog, Stream};
 use crate::exec::{ExecError, Job};
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use tokio::time::Instant;
 use wasmtime::component::{ComponentExportIndex, InstancePre, ResourceTable, ResourceTableError};
-use wasmtime::{Store, Trap, UpdateDeadline};
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi::{I32Exit, WasiCtx};
@@ -183,7 +183,7 @@ impl Invocation {
         store.set_hostcall_fuel(limits.host_call_bytes);
         store.set_max_component_handles(limits.resources);
         if let Some(fuel) = self.fuel {
-            store.set_fuel(fuel).map_err(|why| ExecError::Internal(why.into()))?;
+            store.set_fuel(fuel).map_err(ExecError::internal)?;
         }
         let (meter, given) = (Arc::clone(&self.meter), self.fuel);
         store.set_epoch_deadline(1);
@@ -231,10 +231,14 @@ impl Invocation {
         if matches!(why.downcast_ref(), Some(ResourceTableError::Full)) {
             return resources(limits);
         }
+        if why.is::<PoolConcurrencyLimitError>() {
+            return ExecError::Busy;
+        }
         match why.downcast_ref::<Trap>() {
             Some(Trap::OutOfFuel) => limit("FUEL_LIMIT", "the plugin ran out of fuel", "fuel", limits.fuel),
             // wasm memory that could not grow ends a Rust guest in an unreachable, a C guest in a null access.
-            _ => match store.data().limiter.refused() {
+            // A guest that went on and then gave up for a reason of its own has said so.
+            _ => match store.data().limiter.refused().filter(|_| !self.log.gave_up()) {
                 Some(refused) => memory(refused, limits),
                 None => self.host_limit(&why).unwrap_or_else(|| self.trap(&why)),
             },
@@ -253,18 +257,20 @@ impl Invocation {
             let what = "the plugin asked for too many random bytes at once";
             return Some(limit("RANDOM_LIMIT", what, "random_bytes", limits.random_bytes));
         }
-        words.contains("component handle").then(|| resources(limits))
+        None
     }
 
     /// A trap in the guest's own last words where there are some, else in wasmtime's.
     fn trap(&self, why: &wasmtime::Error) -> ExecError {
         self.log.finish();
-        tracing::debug!(target: "guest", namespace = %self.job.namespace, service = %self.job.service, "{why:?}");
+        // Function names in a backtrace are the guest's words too.
+        let trace = one_line(&format!("{why:?}"), 4_096);
+        tracing::debug!(target: "guest", namespace = %self.job.namespace, service = %self.job.service, "{trace}");
         let cause = match why.downcast_ref::<Trap>() {
             Some(trap) => trap.to_string(),
             None => why.root_cause().to_string(),
         };
-        ExecError::Trap(crate::domain::one_line(&self.log.last_words().unwrap_or(cause), 512))
+        ExecError::Trap(one_line(&self.log.last_words().unwrap_or(cause), 512))
     }
 }
 

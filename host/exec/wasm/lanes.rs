@@ -30,27 +30,28 @@ impl Lanes {
 
     /// Runs `guest`, moving it to the slow lane once `yields` shows that it has used up a tick.
     ///
+    /// * `slow`: it is known to take long, so it starts in the slow lane.
     /// * errors: `Internal` if the guest's task panicked.
     /// * cancel: drops the guest, at its next yield if it runs at this moment.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         guest: BoxFuture<'static, T>,
         yields: &AtomicU32,
+        slow: bool,
     ) -> Result<T, ExecError> {
-        let mut guest = Some(guest);
-        let quick = poll_fn(|cx| {
-            let Some(running) = guest.as_mut() else { return Poll::Ready(None) };
-            match running.as_mut().poll(cx) {
+        let mut guest = guest;
+        let quick = poll_fn(|cx| match slow {
+            true => Poll::Ready(None),
+            false => match guest.as_mut().poll(cx) {
                 Poll::Ready(done) => Poll::Ready(Some(done)),
                 Poll::Pending if yields.load(Ordering::Relaxed) > 0 => Poll::Ready(None),
                 Poll::Pending => Poll::Pending,
-            }
-        })
-        .await;
-        match (quick, guest, &self.slow) {
-            (Some(done), _, _) => Ok(done),
-            (None, Some(guest), Some(slow)) => Stopping(slow.spawn(guest)).join().await,
-            (None, _, _) => Err(ExecError::Draining),
+            },
+        });
+        match (quick.await, &self.slow) {
+            (Some(done), _) => Ok(done),
+            (None, Some(slow)) => Stopping(slow.spawn(guest)).join().await,
+            (None, None) => Err(ExecError::Draining),
         }
     }
 }
@@ -68,7 +69,7 @@ struct Stopping<T>(JoinHandle<T>);
 
 impl<T> Stopping<T> {
     async fn join(mut self) -> Result<T, ExecError> {
-        (&mut self.0).await.map_err(|gone| ExecError::Internal(gone.into()))
+        (&mut self.0).await.map_err(ExecError::internal)
     }
 }
 

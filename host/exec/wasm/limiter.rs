@@ -67,26 +67,30 @@ impl Limiter {
         }
     }
 
-    /// The ceiling that the guest hit last, if any: a trap after it is the limit's doing.
+    /// The ceiling that stopped the guest's last growth, if one did: a trap after it is the limit's doing.
     pub(super) fn refused(&self) -> Option<Refused> {
         self.refused
     }
 }
 
 impl ResourceLimiter for Limiter {
-    fn memory_growing(&mut self, current: usize, desired: usize, _most: Option<usize>) -> wasmtime::Result<bool> {
-        let more = desired.saturating_sub(current) as u64;
-        let after = self.held.saturating_add(more);
-        if after > self.memory_max as u64 {
+    /// There is one memory, so what it is to have is what the call is to hold.
+    fn memory_growing(&mut self, _current: usize, desired: usize, most: Option<usize>) -> wasmtime::Result<bool> {
+        if most.is_some_and(|most| desired > most) {
+            return Ok(false); // the component's own maximum, no limit of ours; nothing is booked
+        }
+        if desired > self.memory_max {
             self.refused = Some(Refused::Call);
             return Ok(false);
         }
-        if !self.node.take(more) {
+        let after = desired as u64;
+        if !self.node.take(after.saturating_sub(self.held)) {
             self.refused = Some(Refused::Node);
             return Ok(false);
         }
-        self.held = after;
-        self.meter.saw_memory(after);
+        self.refused = None; // whatever was refused before, the guest found a way
+        self.held = self.held.max(after);
+        self.meter.saw_memory(self.held);
         Ok(true)
     }
 
@@ -136,6 +140,9 @@ mod tests {
         assert_eq!(two.refused(), Some(Refused::Node));
         assert!(two.memory_growing(0, 1 << 20, None).unwrap());
         assert_eq!(node.used(), 3 << 20);
+        assert_eq!(two.refused(), None, "a growth that worked forgives the one that did not");
+        assert!(!two.memory_growing(1 << 20, 2 << 20, Some(1 << 20)).unwrap());
+        assert_eq!((two.refused(), node.used()), (None, 3 << 20), "over its own maximum: nothing is booked");
         drop((one, two));
         assert_eq!(node.used(), 0);
     }

@@ -139,15 +139,24 @@ impl WasmExecutor {
     ) -> Result<invoke::Reply, ExecError> {
         let deadline = job.deadline.instant();
         let running = self.ticker.running();
-        let invocation =
-            Invocation::new(program, job, Arc::clone(&meter), Arc::clone(&self.memory), self.config.metering);
+        let slow = program.is_slow();
+        let invocation = Invocation::new(
+            Arc::clone(&program),
+            job,
+            Arc::clone(&meter),
+            Arc::clone(&self.memory),
+            self.config.metering,
+        );
         let log = invocation.log();
         let guest = Box::pin(async move {
             // Held by the guest, not by its caller: a slot is free only when the instance is gone.
             let _held = (slot, running);
             invocation.run().await
         });
-        let result = self.stoppable(deadline, self.lanes.run(guest, meter.yields())).await;
+        let result = self.stoppable(deadline, self.lanes.run(guest, meter.yields(), slow)).await;
+        if meter.yields().load(Ordering::Relaxed) > 0 {
+            program.was_slow();
+        }
         log.finish();
         result??
     }
@@ -167,7 +176,7 @@ impl WasmExecutor {
             return Ok(slot);
         }
         let _place = Place::take(&self.waiting, self.config.queue)?;
-        Arc::clone(&self.slots).acquire_owned().await.map_err(|closed| ExecError::Internal(closed.into()))
+        Arc::clone(&self.slots).acquire_owned().await.map_err(ExecError::internal)
     }
 }
 

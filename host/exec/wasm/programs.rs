@@ -1,17 +1,17 @@
 //! Compiled components: memory, else disk, else the compiler, and each digest only once at a time.
 
+use super::Config;
 use super::compile::Compiler;
 use super::imports::{self, Guest};
-use super::store_file::{CompiledStore, OwnArtifact};
-use super::{Config, engine};
-use crate::domain::{Digest, Kind, Start};
-use crate::exec::{Code, CodeBytes, ExecError};
+use super::store_file::CompiledStore;
+use crate::domain::{Digest, Kind, Start, one_line};
+use crate::exec::{Code, ExecError};
 use crate::lifecycle::Lifecycle;
-use bytes::Bytes;
 use moka::future::Cache;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use tokio::sync::Semaphore;
 use wasmtime::Engine;
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker};
 use wasmtime_wasi::p2::bindings::CommandPre;
@@ -19,6 +19,28 @@ use wasmtime_wasi::p2::bindings::CommandPre;
 /// A component that is ready to be instantiated.
 pub(super) struct Program {
     pub(super) entry: Entry,
+    /// Bytes of machine code.
+    code_bytes: usize,
+    /// Calls for which the component is still taken for a slow one.
+    slow: AtomicU32,
+}
+
+/// How many calls a component counts as slow for after one that used up its tick.
+const SLOW_CALLS: u32 = 16;
+/// What a program costs in memory beside its mapped code: types, tables of exports, the resolved imports.
+const PROGRAM_COST: usize = 64 << 10;
+
+impl Program {
+    /// Whether the next call is expected to take long, because one not long ago did.
+    pub(super) fn is_slow(&self) -> bool {
+        let less = |left: u32| left.checked_sub(1);
+        self.slow.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+    }
+
+    /// Notes that a call used up its tick.
+    pub(super) fn was_slow(&self) {
+        self.slow.store(SLOW_CALLS, Ordering::Relaxed);
+    }
 }
 
 /// How a component is called.
@@ -39,6 +61,7 @@ pub(super) struct Programs {
     shared: Arc<Shared>,
     cache: Cache<Digest, Arc<Program>>,
     lifecycle: Lifecycle,
+    places: Arc<Semaphore>,
 }
 
 struct Shared {
@@ -68,26 +91,33 @@ impl Programs {
         };
         // Least recently used goes first: a scan over many digests must not be able to keep busy ones out for good,
         // and every newcomer has to be usable at once.
-        let cache =
-            Cache::builder().max_capacity(config.programs).eviction_policy(moka::policy::EvictionPolicy::lru()).build();
-        Ok(Self { shared: Arc::new(shared), cache, lifecycle })
+        let cost =
+            |_: &Digest, program: &Arc<Program>| u32::try_from(program.code_bytes + PROGRAM_COST).unwrap_or(u32::MAX);
+        let cache = Cache::builder()
+            .weigher(cost)
+            .max_capacity(config.programs_mib << 20)
+            .eviction_policy(moka::policy::EvictionPolicy::lru())
+            .build();
+        let places = Arc::new(Semaphore::new(config.compile_queue));
+        Ok(Self { shared: Arc::new(shared), cache, lifecycle, places })
     }
 
     /// The program for `code`. However many ask at once, it is loaded or compiled once.
     ///
-    /// * errors: `Missing`, `Imports`, `Compile`, `Internal`.
+    /// * errors: `Missing`, `Imports`, `Compile`, `Internal`; `Busy` if too many wait for code already.
     /// * cancel: safe; loading goes on in a task of its own, so that the next call finds it.
     pub(super) async fn get(&self, code: &Code) -> Result<(Arc<Program>, Start), ExecError> {
         if let Some(program) = self.cache.get(&code.digest).await {
             return Ok((program, Start::Warm));
         }
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_full| ExecError::Busy)?;
         let (cache, shared, code) = (self.cache.clone(), Arc::clone(&self.shared), code.clone());
         let task = self.lifecycle.spawn(async move {
-            let digest = code.digest;
-            cache.try_get_with(digest, async move { shared.prepare(code).await }).await
+            let _place = place;
+            cache.try_get_with(code.digest, async { shared.prepare(&code).await }).await
         });
-        let program = task.await.map_err(|gone| ExecError::Internal(gone.into()))?;
-        program.map(|program| (program, Start::Cold)).map_err(|shared| shared.again())
+        let program = task.await.map_err(ExecError::internal)?;
+        program.map(|program| (program, Start::Cold)).map_err(|shared| (*shared).clone())
     }
 
     /// Compiled, loaded from disk, in memory.
@@ -99,19 +129,23 @@ impl Programs {
 }
 
 impl Shared {
-    async fn prepare(self: Arc<Self>, code: Code) -> Result<Arc<Program>, ExecError> {
+    async fn prepare(self: Arc<Self>, code: &Code) -> Result<Arc<Program>, ExecError> {
         let component = match self.load(code.digest).await? {
             Some(component) => component,
-            None => self.compile(&code).await?,
+            None => self.compile(code).await?,
         };
         self.link(&component, code.kind).map(Arc::new)
     }
 
+    /// From disk; `None` if it is not there, not ours, or not what the engine takes any more.
     async fn load(self: &Arc<Self>, digest: Digest) -> Result<Option<Component>, ExecError> {
         let shared = Arc::clone(self);
         let found = blocking(move || {
-            let artifact = shared.store.find(&digest)?;
-            shared.open(&artifact)
+            let opened = shared.store.find(&digest)?.open(&shared.engine);
+            if let Err(why) = &opened {
+                tracing::warn!(%why, "compiled code on disk does not load, compiling again");
+            }
+            opened.ok()
         });
         let component = found.await?;
         if component.is_some() {
@@ -120,31 +154,22 @@ impl Shared {
         Ok(component)
     }
 
+    /// By the compiler. Kept on disk only if it loads: the engine checks a component against its pool when it loads it.
     async fn compile(self: &Arc<Self>, code: &Code) -> Result<Component, ExecError> {
         let bytes = read(code).await?;
         let machine_code = self.compiler.compile(bytes).await?;
         self.compiled.fetch_add(1, Ordering::Relaxed);
         let (shared, digest) = (Arc::clone(self), code.digest);
         let opened = blocking(move || {
-            let artifact = shared.store.keep(&digest, machine_code);
-            shared.open(&artifact)
+            let fresh = shared.store.write(&digest, machine_code);
+            let opened = fresh.open(&shared.engine);
+            shared.store.settle(&digest, &fresh, opened.is_ok());
+            opened
         });
-        opened.await?.ok_or_else(|| ExecError::Internal(anyhow::anyhow!("fresh machine code did not load")))
-    }
-
-    /// Machine code into memory; `None` if the engine refuses it, so that it is compiled anew.
-    fn open(&self, artifact: &OwnArtifact) -> Option<Component> {
-        match artifact.open(&self.engine) {
-            Ok(component) => Some(component),
-            Err(why) => {
-                tracing::warn!(%why, "compiled code on disk does not load, compiling again");
-                None
-            }
-        }
+        opened.await?.map_err(|why| ExecError::Compile(one_line(&format!("{why:#}"), 512)))
     }
 
     fn link(&self, component: &Component, kind: Kind) -> Result<Program, ExecError> {
-        check_shape(component)?;
         let pre = self.linker.instantiate_pre(component).map_err(|why| self.missing(component, &why))?;
         let entry = match kind {
             Kind::WasmHandler => {
@@ -154,11 +179,13 @@ impl Shared {
                 Entry::Handler { pre, handle }
             }
             Kind::WasmCommand => {
-                let pre = CommandPre::new(pre).map_err(|why| ExecError::Compile(why.to_string()))?;
+                let pre = CommandPre::new(pre).map_err(|why| ExecError::Compile(one_line(&why.to_string(), 512)))?;
                 Entry::Command(pre)
             }
         };
-        Ok(Program { entry })
+        let image = component.image_range();
+        let code_bytes = (image.end as usize).saturating_sub(image.start as usize);
+        Ok(Program { entry, code_bytes, slow: AtomicU32::new(0) })
     }
 
     /// Names each import that the linker does not have, else says what does not fit.
@@ -166,61 +193,24 @@ impl Shared {
         let wanted = component.component_type();
         let missing: Vec<String> = wanted
             .imports(&self.engine)
-            .map(|(name, _)| name.to_owned())
+            .map(|(name, _)| one_line(name, 256))
             .filter(|name| !imports::is_granted(name))
             .collect();
-        if missing.is_empty() { ExecError::Compile(format!("{why:#}")) } else { ExecError::Imports(missing) }
+        if missing.is_empty() {
+            ExecError::Compile(one_line(&format!("{why:#}"), 512))
+        } else {
+            ExecError::Imports(missing)
+        }
     }
 }
 
-/// Refuses what the pool has no room for, before it fails at the first call.
-fn check_shape(component: &Component) -> Result<(), ExecError> {
-    let Some(needs) = component.resources_required() else { return Ok(()) };
-    let over = |what: &str, has: u32, most: u32| {
-        Err(ExecError::Compile(format!("it has {has} {what}, at most {most} are allowed in one component")))
-    };
-    if needs.num_memories > 1 {
-        return over("memories", needs.num_memories, 1);
-    }
-    if needs.num_tables > engine::TABLES {
-        return over("tables", needs.num_tables, engine::TABLES);
-    }
-    Ok(())
-}
-
-async fn read(code: &Code) -> Result<Bytes, ExecError> {
-    let path = match &code.bytes {
-        CodeBytes::Memory(bytes) => return Ok(bytes.clone()),
-        CodeBytes::File(path) => path.clone(),
-    };
-    let digest = code.digest;
-    blocking(move || {
-        let bytes = std::fs::read(path).ok()?;
-        (Digest::of(&bytes) == digest).then(|| Bytes::from(bytes))
-    })
-    .await?
-    .ok_or(ExecError::Missing)
+async fn read(code: &Code) -> Result<Vec<u8>, ExecError> {
+    let (file, digest) = (code.file.clone(), code.digest);
+    let whole = move || std::fs::read(file).ok().filter(|bytes| Digest::of(bytes) == digest);
+    blocking(whole).await?.ok_or(ExecError::Missing)
 }
 
 /// Runs `work` where blocking is allowed.
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ExecError> {
-    tokio::task::spawn_blocking(work).await.map_err(|gone| ExecError::Internal(gone.into()))
-}
-
-impl ExecError {
-    /// The same answer for one more caller who waited for the same program.
-    fn again(&self) -> Self {
-        match self {
-            Self::Imports(missing) => Self::Imports(missing.clone()),
-            Self::Compile(why) => Self::Compile(why.clone()),
-            Self::Missing => Self::Missing,
-            Self::Busy => Self::Busy,
-            Self::Draining => Self::Draining,
-            Self::Deadline => Self::Deadline,
-            Self::Limit { reason, what, key, limit } => Self::Limit { reason, what, key, limit: *limit },
-            Self::Trap(why) => Self::Trap(why.clone()),
-            Self::Exit { code, last_words } => Self::Exit { code: *code, last_words: last_words.clone() },
-            Self::Internal(why) => Self::Internal(anyhow::anyhow!("{why:#}")),
-        }
-    }
+    tokio::task::spawn_blocking(work).await.map_err(ExecError::internal)
 }

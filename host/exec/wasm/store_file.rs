@@ -5,12 +5,12 @@
 //! absent (rename), and a file torn by a crash fails its MAC and is compiled again, so nothing here needs an fsync.
 
 use crate::domain::Digest;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::hash::{Hash, Hasher};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
@@ -22,16 +22,38 @@ pub(super) struct CompiledStore {
     most_bytes: u64,
 }
 
-/// What is on disk, oldest first.
+/// What is on disk, by when it was last loaded or written.
 #[derive(Default)]
 struct Kept {
-    files: VecDeque<(Digest, u64)>,
+    files: HashMap<Digest, (u64, u64)>,
+    by_use: BTreeMap<u64, Digest>,
+    uses: u64,
     bytes: u64,
 }
 
+impl Kept {
+    fn count(&mut self, digest: Digest, size: u64) {
+        self.discount(&digest);
+        self.uses += 1;
+        self.bytes = self.bytes.saturating_add(size);
+        self.by_use.insert(self.uses, digest);
+        self.files.insert(digest, (self.uses, size));
+    }
+
+    fn discount(&mut self, digest: &Digest) {
+        if let Some((used, size)) = self.files.remove(digest) {
+            self.by_use.remove(&used);
+            self.bytes = self.bytes.saturating_sub(size);
+        }
+    }
+}
+
 /// Machine code that this node's own compiler made: the only thing that is ever deserialised. Made by
-/// [`CompiledStore::find`] (after the MAC was checked) and [`CompiledStore::keep`] (fresh from the compiler).
-pub(super) struct OwnArtifact(Place);
+/// [`CompiledStore::find`] (after the MAC was checked) and [`CompiledStore::write`] (fresh from the compiler).
+pub(super) struct OwnArtifact {
+    place: Place,
+    size: u64,
+}
 
 enum Place {
     File(PathBuf),
@@ -46,7 +68,7 @@ impl OwnArtifact {
         reason = "loading machine code is unsafe by nature; OwnArtifact is the proof that it is ours"
     )]
     pub(super) fn open(&self, engine: &Engine) -> wasmtime::Result<Component> {
-        match &self.0 {
+        match &self.place {
             // SAFETY: the file was written by this node's compiler for this engine: its MAC, under a key that never
             // leaves the node, was checked just now, or it was written just now. The folder is private to the node's
             // user and held by the node's lock, and files in it are replaced by rename, never changed in place.
@@ -78,48 +100,60 @@ impl CompiledStore {
         let stored = fs::read(&mac).ok()?;
         // blake3::Hash compares in constant time.
         if stored.len() == blake3::OUT_LEN && blake3::Hash::from_slice(&stored).is_ok_and(|mac| mac == expected) {
-            return Some(OwnArtifact(Place::File(code)));
+            let size = found.len() as u64;
+            self.kept().count(*digest, size);
+            return Some(OwnArtifact { place: Place::File(code), size });
         }
         tracing::warn!(?digest, "compiled code on disk is not what this node wrote, it is removed");
         self.remove(digest);
         None
     }
 
-    /// Keeps `code` on disk, dropping the oldest beyond the bound. A full disk costs only the next start.
-    pub(super) fn keep(&self, digest: &Digest, code: Vec<u8>) -> OwnArtifact {
-        match self.write(digest, &code) {
-            Ok(path) => {
-                self.bound(digest, code.len() as u64);
-                OwnArtifact(Place::File(path))
-            }
+    /// Writes fresh code to disk. It is not counted yet: [`CompiledStore::settle`] says whether it is worth keeping.
+    /// Where the disk has no room the code is used from memory, which costs only the next start.
+    pub(super) fn write(&self, digest: &Digest, code: Vec<u8>) -> OwnArtifact {
+        let size = code.len() as u64;
+        let (path, mac_path) = self.paths(digest);
+        let written = replace(&self.folder, &path, &code)
+            .and_then(|()| replace(&self.folder, &mac_path, self.mac(digest, &code).as_bytes()));
+        let place = match written {
+            Ok(()) => Place::File(path),
             Err(why) => {
                 tracing::warn!(%why, "compiled code could not be kept on disk");
                 self.remove(digest);
-                OwnArtifact(Place::Memory(code))
+                Place::Memory(code)
+            }
+        };
+        OwnArtifact { place, size }
+    }
+
+    /// Keeps code that loaded, dropping what was not loaded for longest beyond the bound; removes code that did not.
+    pub(super) fn settle(&self, digest: &Digest, fresh: &OwnArtifact, loaded: bool) {
+        if !loaded {
+            return self.remove(digest);
+        }
+        if matches!(fresh.place, Place::File(_)) {
+            self.kept().count(*digest, fresh.size);
+        }
+        loop {
+            let oldest = {
+                let kept = self.kept();
+                let over = kept.bytes > self.most_bytes && kept.files.len() > 1;
+                kept.by_use.values().next().copied().filter(|_| over)
+            };
+            match oldest {
+                Some(oldest) => self.remove(&oldest), // a program that has it mapped keeps its mapping
+                None => return,
             }
         }
     }
 
-    fn write(&self, digest: &Digest, code: &[u8]) -> io::Result<PathBuf> {
-        let (path, mac_path) = self.paths(digest);
-        replace(&self.folder, &path, code)?;
-        replace(&self.folder, &mac_path, self.mac(digest, code).as_bytes())?;
-        Ok(path)
-    }
-
-    fn bound(&self, newest: &Digest, size: u64) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.files.push_back((*newest, size));
-        kept.bytes = kept.bytes.saturating_add(size);
-        while kept.bytes > self.most_bytes && kept.files.len() > 1 {
-            if let Some((oldest, size)) = kept.files.pop_front() {
-                kept.bytes = kept.bytes.saturating_sub(size);
-                self.remove(&oldest); // a program that has it mapped keeps its mapping
-            }
-        }
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn remove(&self, digest: &Digest) {
+        self.kept().discount(digest);
         let (code, mac) = self.paths(digest);
         let _ = fs::remove_file(mac);
         let _ = fs::remove_file(code);
@@ -157,8 +191,11 @@ fn survey(folder: &Path) -> io::Result<Kept> {
         }
     }
     found.sort_unstable();
-    let bytes = found.iter().map(|(_, _, size)| size).sum();
-    Ok(Kept { files: found.into_iter().map(|(_, digest, size)| (digest, size)).collect(), bytes })
+    let mut kept = Kept::default();
+    for (_, digest, size) in found {
+        kept.count(digest, size);
+    }
+    Ok(kept)
 }
 
 /// Writes a file whole or not at all.
@@ -184,13 +221,13 @@ mod tests {
         let (digest, bytes) = code();
         let store = CompiledStore::open(dir.path(), &engine, &[1; 32], 1 << 20).unwrap();
         assert!(store.find(&digest).is_none());
-        store.keep(&digest, bytes.clone());
+        store.write(&digest, bytes.clone());
         assert!(store.find(&digest).is_some());
 
         let stranger = CompiledStore::open(dir.path(), &engine, &[2; 32], 1 << 20).unwrap();
         assert!(stranger.find(&digest).is_none(), "another node's key");
 
-        store.keep(&digest, bytes.clone());
+        store.write(&digest, bytes.clone());
         let (path, _) = store.paths(&digest);
         let mut changed = bytes;
         changed[500] ^= 1;
@@ -208,10 +245,19 @@ mod tests {
         assert!(!dir.path().join("wasmtime-0000").exists());
         let digests: Vec<Digest> = (0..4u8).map(|n| Digest::of(&[n])).collect();
         for digest in &digests {
-            store.keep(digest, vec![0; 1_000]);
+            let fresh = store.write(digest, vec![0; 1_000]);
+            store.settle(digest, &fresh, true);
+            store.find(&digests[0]);
         }
         let kept: Vec<bool> = digests.iter().map(|digest| store.find(digest).is_some()).collect();
-        assert_eq!(kept, [false, false, true, true]);
+        assert_eq!(kept, [true, false, false, true], "what was not loaded for longest goes first");
+
+        let again = store.write(&digests[3], vec![0; 1_000]);
+        store.settle(&digests[3], &again, true);
+        let refused = store.write(&digests[1], vec![0; 1_000]);
+        store.settle(&digests[1], &refused, false);
+        let kept: Vec<bool> = digests.iter().map(|digest| store.find(digest).is_some()).collect();
+        assert_eq!(kept, [true, false, false, true], "the same again counts once, what does not load not at all");
 
         let reopened = CompiledStore::open(dir.path(), &engine, &[1; 32], 2_500).unwrap();
         assert_eq!(reopened.kept.lock().unwrap().bytes, 2_000);
