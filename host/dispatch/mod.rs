@@ -12,7 +12,7 @@ mod error;
 pub use error::DispatchError;
 
 use crate::domain::{Call, CodeSource, Limits, Outcome};
-use crate::exec::{ExecError, Executor, Job};
+use crate::exec::{ExecError, ExecFailure, Executor, Job};
 use crate::registry;
 use crate::tenancy::{Caller, Tenancy, Verb};
 use artifacts::{Artifacts, Stored};
@@ -54,6 +54,9 @@ impl Dispatcher {
             CodeSource::Artifact(_) | CodeSource::Deployed => Verb::Invoke,
         };
         let permit = self.tenancy.authorize(caller, &call.namespace, verb)?;
+        if call.input.len() > limits.input_bytes {
+            return Err(ExecFailure::from(input_too_large(&limits)).into());
+        }
         let Stored { artifact, code } = match source {
             CodeSource::Bytes(bytes) => self.artifacts.admit(&permit, bytes).await?,
             CodeSource::Artifact(digest) => self.artifacts.find(&permit, &digest).await?,
@@ -81,5 +84,14 @@ impl Dispatcher {
                 Err(failure.into())
             }
         }
+    }
+}
+
+fn input_too_large(limits: &Limits) -> ExecError {
+    ExecError::Limit {
+        reason: "INPUT_LIMIT",
+        what: "the request is too large",
+        key: "input_bytes",
+        limit: limits.input_bytes as u64,
     }
 }

@@ -16,6 +16,8 @@ pub struct Limits {
     pub memory_mib: u64,
     /// Elements of one table. 20,000: a Rust component has a few hundred; a slot of the pool has this many.
     pub table_elements: usize,
+    /// Bytes of the request message. 4 MiB: gRPC's default; calls that wait hold their requests in memory.
+    pub input_bytes: usize,
     /// Bytes of the reply message. 4 MiB: what a stock gRPC client accepts by default.
     pub output_bytes: usize,
     /// Bytes of log lines, stdout and stderr of one call; what is over is dropped and counted. 64 KiB: a long stack
@@ -37,6 +39,7 @@ impl Default for Limits {
             deadline_ms: 60_000,
             memory_mib: 64,
             table_elements: 20_000,
+            input_bytes: 4 << 20,
             output_bytes: 4 << 20,
             log_bytes: 64 << 10,
             host_call_bytes: 8 << 20,
@@ -84,6 +87,7 @@ impl Limits {
             ("deadline_ms", self.deadline_ms, 1, 24 * 3_600_000),
             ("memory_mib", self.memory_mib, 1, Self::SLOT_MEMORY_MIB),
             ("table_elements", self.table_elements as u64, 1, Self::SLOT_TABLE_ELEMENTS as u64),
+            ("input_bytes", self.input_bytes as u64, 0, 32 << 20),
             ("output_bytes", self.output_bytes as u64, 1, 8 << 20),
             ("log_bytes", self.log_bytes as u64, 0, 16 << 20),
             ("host_call_bytes", self.host_call_bytes as u64, 1, 128 << 20),

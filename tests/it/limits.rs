@@ -114,6 +114,17 @@ async fn r04_memory_below_at_and_above_the_limit() {
 }
 
 #[tokio::test]
+async fn r04_a_memory_that_begins_at_or_above_the_limit() {
+    let node = TestNode::start_with(|config| config.limits.memory_mib = 16).await;
+    let begins =
+        |pages: u32| wasi_command(&format!(r#"(memory {pages}) (func (export "run") (result i32) i32.const 0)"#));
+    run_command(&node, begins(256)).await.unwrap();
+    let status = run_command(&node, begins(257)).await.unwrap_err();
+    assert_eq!(verdict(&status), (Code::ResourceExhausted, "MEMORY_LIMIT".into()));
+    goes_on(&node).await;
+}
+
+#[tokio::test]
 async fn memory_of_all_calls_together_is_bounded() {
     let node = TestNode::start_with(|config| config.wasm.total_memory_mib = 16).await;
     assert_eq!(fine(&node, "GrowMemory", 8).await, 8);
@@ -166,6 +177,18 @@ async fn a_panics_message_reaches_the_caller_cut_and_escaped() {
 async fn a_handler_that_ends_its_process_is_named() {
     let node = TestNode::start().await;
     sin(&node, "ExitProcess", 1, Code::Unknown, "GUEST_EXIT").await;
+}
+
+#[tokio::test]
+async fn requests_at_and_above_the_limit() {
+    let node = TestNode::start_with(|config| config.limits.input_bytes = 100).await;
+    let greet =
+        async |name: usize| node.call(&plugin("greeter"), "SayHello", json!({ "name": "x".repeat(name) })).await;
+    let at = greet(98).await.unwrap();
+    assert_eq!(at.reply["text"].as_str().unwrap().len(), 98 + "Hello, !".len(), "98 bytes and two around them");
+    let status = assert_verdict(greet(99).await, Code::ResourceExhausted, "INPUT_LIMIT");
+    assert!(status.message().contains("limits.input_bytes = 100"), "{}", status.message());
+    goes_on(&node).await;
 }
 
 #[tokio::test]

@@ -236,12 +236,16 @@ impl Invocation {
         }
         match why.downcast_ref::<Trap>() {
             Some(Trap::OutOfFuel) => limit("FUEL_LIMIT", "the plugin ran out of fuel", "fuel", limits.fuel),
-            // wasm memory that could not grow ends a Rust guest in an unreachable, a C guest in a null access.
-            // A guest that went on and then gave up for a reason of its own has said so.
-            _ => match store.data().limiter.refused().filter(|_| !self.log.gave_up()) {
-                Some(refused) => memory(refused, limits),
-                None => self.host_limit(&why).unwrap_or_else(|| self.trap(&why)),
-            },
+            // Memory that could not grow ends a Rust guest in an unreachable, a C guest in an access out of bounds.
+            // A guest that went on and gave up later, for a reason of its own, has said so.
+            // A component whose memory begins over the limit ends in no trap at all.
+            None | Some(Trap::UnreachableCodeReached | Trap::MemoryOutOfBounds | Trap::TableOutOfBounds)
+                if !self.log.gave_up() =>
+            {
+                let refused = || store.data().limiter.refused().map(|refused| memory(refused, limits));
+                self.host_limit(&why).or_else(refused).unwrap_or_else(|| self.trap(&why))
+            }
+            Some(_) | None => self.host_limit(&why).unwrap_or_else(|| self.trap(&why)),
         }
     }
 

@@ -32,10 +32,13 @@ use programs::{Program, Programs};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use ticker::Ticker;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
+/// A call that used up its tick and took at least this long is a slow one.
+const SLOW: Duration = Duration::from_millis(1);
 /// Name of this executor in receipts.
 const NAME: &str = "wasm";
 
@@ -137,7 +140,7 @@ impl WasmExecutor {
         slot: OwnedSemaphorePermit,
         meter: Arc<Meter>,
     ) -> Result<invoke::Reply, ExecError> {
-        let deadline = job.deadline.instant();
+        let (deadline, began) = (job.deadline.instant(), Instant::now());
         let running = self.ticker.running();
         let slow = program.is_slow();
         let invocation = Invocation::new(
@@ -154,7 +157,8 @@ impl WasmExecutor {
             invocation.run().await
         });
         let result = self.stoppable(deadline, self.lanes.run(guest, meter.yields(), slow)).await;
-        if meter.yields().load(Ordering::Relaxed) > 0 {
+        // A short call that a tick happens to fall into is no slow one.
+        if meter.yields().load(Ordering::Relaxed) > 0 && began.elapsed() >= SLOW {
             program.was_slow();
         }
         log.finish();
