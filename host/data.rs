@@ -3,9 +3,9 @@
 //! `node.lock` held while the node lives, `node.key` authenticates compiled code, `node.id` names the node, `artifacts/`
 //! and `compiled/` belong to the modules of those names.
 
-use std::fs::{File, OpenOptions, Permissions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// Why a data folder cannot be used.
@@ -15,10 +15,12 @@ pub enum DataError {
     #[error("another node is using the data folder {0}; stop it, or give this one its own with --data")]
     Locked(PathBuf),
     /// The folder can be changed by others.
-    #[error("the data folder {0} can be changed by other users; make it private (chmod go-w)")]
+    #[error("the data folder {0} can be changed by other users; make it this user's own (chown, chmod go-w)")]
     NotPrivate(PathBuf),
     /// The key can be read by others.
-    #[error("the node's key in {0} can be read by other users; make it private (chmod 600) or remove it for a new one")]
+    #[error(
+        "the node's key in {0} can be read by other users; make it private (chown, chmod 600) or remove it for a new one"
+    )]
     KeyNotPrivate(PathBuf),
     /// The key or the id is not what this node writes.
     #[error("{0} is damaged; remove it for a new one")]
@@ -52,8 +54,8 @@ impl DataFolder {
             std::fs::create_dir_all(root).map_err(io("make a folder"))?;
             std::fs::set_permissions(root, Permissions::from_mode(0o700)).map_err(io("make private"))?;
         }
-        let mode = std::fs::metadata(root).map_err(io("look at"))?.permissions().mode();
-        if mode & 0o022 != 0 {
+        let about = std::fs::metadata(root).map_err(io("look at"))?;
+        if about.permissions().mode() & 0o022 != 0 || !is_ours(&about) {
             return Err(DataError::NotPrivate(root.to_owned()));
         }
         let lock = private().create(true).truncate(false).open(root.join("node.lock")).map_err(io("open the lock"))?;
@@ -90,6 +92,11 @@ impl DataFolder {
     pub fn compiled(&self) -> PathBuf {
         self.root.join("compiled")
     }
+}
+
+/// Whether it belongs to the user that this process runs as.
+fn is_ours(about: &Metadata) -> bool {
+    about.uid() == rustix::process::geteuid().as_raw()
 }
 
 fn private() -> OpenOptions {
@@ -129,8 +136,8 @@ fn key(path: &Path) -> Result<[u8; 32], DataError> {
     };
     let what = "read the node's key";
     let content = read_or_make(path, fresh).map_err(|why| DataError::Io { what, why })?;
-    let mode = std::fs::metadata(path).map_err(|why| DataError::Io { what, why })?.permissions().mode();
-    if mode & 0o077 != 0 {
+    let about = std::fs::metadata(path).map_err(|why| DataError::Io { what, why })?;
+    if about.permissions().mode() & 0o077 != 0 || !is_ours(&about) {
         return Err(DataError::KeyNotPrivate(path.to_owned()));
     }
     content.try_into().map_err(|_| DataError::Damaged(path.to_owned()))

@@ -104,7 +104,8 @@
 //! fn main() -> std::process::ExitCode { greeter::command_main() }
 //! ```
 //!
-//! A command has no request metadata, and of a fault only code and message arrive, not the details.
+//! A command has no request metadata, and of a fault only code and message arrive, not the details. Its standard output
+//! *is* the reply: what a component may `println!` as a line for the log would spoil it, so log with [`log`].
 
 // The doc tests and the generated code say `collector_guest`, and so does code of this crate that uses them.
 extern crate self as collector_guest;

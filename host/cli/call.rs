@@ -5,6 +5,8 @@ use super::guest::Ui;
 use super::json::Plugin;
 use super::output::Output;
 use anyhow::{Context as _, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use prost_types::Any;
 use serde_json::{Value, json};
 use std::io::Read as _;
@@ -19,15 +21,15 @@ pub(super) struct Args {
     /// The component file
     #[arg(long, short, value_name = "FILE")]
     plugin: PathBuf,
-    /// The request as JSON, @FILE or - for stdin; raw bytes for a component without descriptors
-    #[arg(long, short, default_value = "{}", value_name = "JSON")]
-    data: String,
+    /// The request as JSON, @FILE or - for stdin; raw bytes for a component without descriptors [default: {} or nothing]
+    #[arg(long, short, value_name = "JSON")]
+    data: Option<String>,
     /// Metadata to send, may be repeated
     #[arg(long, short = 'H', value_name = "KEY:VALUE")]
     header: Vec<String>,
-    /// Deadline in seconds
-    #[arg(long, value_name = "SECONDS")]
-    timeout: Option<f64>,
+    /// Deadline in seconds, at most a day
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    timeout: Option<Duration>,
     /// Also print the receipt, on stderr
     #[arg(long, short)]
     verbose: bool,
@@ -40,7 +42,11 @@ pub(super) async fn run(args: Args, output: &Output, ui: &Ui) -> anyhow::Result<
     let target = target(&args)?;
     let plugin = Plugin::read(&args.plugin)?;
     let types = plugin.method(&target.service, &target.method)?;
-    let data = data(&args.data)?;
+    let data = match &args.data {
+        Some(given) => data(given)?,
+        None if types.is_some() => b"{}".to_vec(),
+        None => Vec::new(),
+    };
     let input = match types {
         Some((_, method)) => {
             let text = std::str::from_utf8(&data).context("the request is not UTF-8")?;
@@ -59,15 +65,27 @@ pub(super) async fn run(args: Args, output: &Output, ui: &Ui) -> anyhow::Result<
     }
     let reply = match types {
         Some((_, method)) => plugin.decode(&method.output, &answer.output.value)?,
-        None => Value::String(String::from_utf8_lossy(&answer.output.value).into_owned()),
-    };
-    let text = match &reply {
-        Value::String(text) => text.clone(),
-        reply => serde_json::to_string_pretty(reply)?,
+        None if !output.is_json() => return output.raw(&answer.output.value),
+        None => bytes_as_json(answer.output.value),
     };
     let took_us = u64::try_from(answer.took.as_micros()).unwrap_or(u64::MAX);
-    output.answer(&text, &json!({ "reply": reply, "receipt": answer.receipt, "took_us": took_us }));
+    let value = json!({ "reply": reply, "receipt": answer.receipt, "took_us": took_us });
+    output.answer(&serde_json::to_string_pretty(&reply)?, &value);
     Ok(())
+}
+
+/// Text as a string, anything else as `{"base64": …}`.
+fn bytes_as_json(bytes: Vec<u8>) -> Value {
+    match String::from_utf8(bytes) {
+        Ok(text) => Value::String(text),
+        Err(other) => json!({ "base64": BASE64.encode(other.as_bytes()) }),
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let span = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let fits = |span: &Duration| *span > Duration::ZERO && *span <= Duration::from_secs(86_400);
+    span.filter(fits).ok_or_else(|| "must be above 0 and at most 86400".to_owned())
 }
 
 /// The receipt and the client's own time in one line.
@@ -86,13 +104,12 @@ fn target(args: &Args) -> anyhow::Result<Target> {
     let [namespace, service, method] = parts[..] else {
         bail!("{:?} is no target; write NAMESPACE/SERVICE/METHOD, as demo/greeter.v1.Greeter/SayHello", args.target);
     };
-    let timeout = args.timeout.map(Duration::try_from_secs_f64).transpose().context("--timeout")?;
     Ok(Target {
         namespace: namespace.to_owned(),
         service: service.to_owned(),
         method: method.to_owned(),
         headers: args.header.clone(),
-        timeout,
+        timeout: args.timeout,
     })
 }
 

@@ -1,7 +1,7 @@
 //! JSON in and out by a component's own descriptors.
 
 use crate::dispatch::artifacts::{Artifact, ArtifactError, inspect};
-use crate::domain::Digest;
+use crate::domain::{Digest, one_line};
 use crate::registry::{Method, Service};
 use bytes::Bytes;
 use prost::Message as _;
@@ -77,14 +77,18 @@ impl Plugin {
         let all = schema.services();
         let short = |found: &&Service| found.name.rsplit('.').next() == Some(service);
         let found = all.iter().find(|found| found.name == service).or_else(|| all.iter().find(short));
-        let names = |names: Vec<&str>| names.join(", ");
+        // The names are the component's own words.
+        let names = |names: Vec<&str>| one_line(&names.join(", "), 1_024);
         let Some(found) = found else {
             let known = names(all.iter().map(|service| service.name.as_str()).collect());
             return Err(JsonError::NoMethod(format!("the plugin has no service {service}; it has {known}")));
         };
         let Some(wanted) = found.methods.iter().find(|known| known.name == method) else {
             let known = names(found.methods.iter().map(|method| method.name.as_str()).collect());
-            return Err(JsonError::NoMethod(format!("{} has no method {method}; it has {known}", found.name)));
+            return Err(JsonError::NoMethod(format!(
+                "{} has no method {method}; it has {known}",
+                one_line(&found.name, 256)
+            )));
         };
         Ok(Some((found, wanted)))
     }

@@ -74,8 +74,9 @@ pub async fn main() -> ExitCode {
         Command::Call(args) => call::run(args, &output, &ui).await,
         Command::Plugin(command) => plugin::run(command, &output, &ui).await,
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "collector", &mut std::io::stdout());
-            Ok(())
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "collector", &mut script);
+            output.raw(&script)
         }
     };
     match done {

@@ -1,8 +1,9 @@
 //! Answers on stdout, for people or as one JSON value; everything else goes to stderr.
 
 use super::ClientError;
+use anyhow::Context as _;
 use serde_json::{Value, json};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
 
 /// First exit code of a failed call: 64 + its gRPC code, as plugins built as commands do it.
@@ -24,6 +25,20 @@ impl Output {
         let mut out = std::io::stdout().lock();
         let _ = if self.json { writeln!(out, "{value}") } else { writeln!(out, "{}", text.trim_end()) };
         let _ = out.flush();
+    }
+
+    /// Writes bytes as they are. A reader that has left is nobody's error; a full disk is.
+    pub(super) fn raw(&self, bytes: &[u8]) -> anyhow::Result<()> {
+        let mut out = std::io::stdout().lock();
+        match out.write_all(bytes).and_then(|()| out.flush()) {
+            Err(why) if why.kind() != ErrorKind::BrokenPipe => Err(why).context("cannot write to stdout"),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether programs read this.
+    pub(super) fn is_json(&self) -> bool {
+        self.json
     }
 
     /// Prints text as it comes, for people only.

@@ -14,8 +14,9 @@ pub struct Call {
     pub service: ServiceName,
     /// The method.
     pub method: MethodName,
-    /// `Any.type_url` of the input as sent, perhaps empty.
-    pub input_type_url: String,
+    /// `Any.type_url` of the input as sent, perhaps empty; `None` if there was no input, which stands for the method's
+    /// empty message.
+    pub input_type_url: Option<String>,
     /// The encoded request message.
     pub input: Bytes,
     /// What is to answer.

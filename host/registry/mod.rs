@@ -6,7 +6,7 @@ mod schema;
 
 pub use schema::{Method, Schema, SchemaError, Service};
 
-use crate::domain::{Call, some_of};
+use crate::domain::{Call, one_line, some_of};
 use crate::tenancy::Permit;
 
 /// A call that fits its method. Only [`validate`] makes one.
@@ -94,15 +94,20 @@ pub fn validate(_permit: &Permit, call: Call, schema: Option<&Schema>) -> Result
     if method.streams() {
         return Err(CallError::Streaming { method: name.to_owned() });
     }
-    // Any prefix before the last slash is allowed. Source: google/protobuf/any.proto.
-    let found = call.input_type_url.rsplit('/').next().unwrap_or_default();
-    if found != method.input {
-        let found = crate::domain::one_line(&call.input_type_url, 256);
-        let found = if found.is_empty() { "nothing".to_owned() } else { found };
-        return Err(CallError::WrongInputType { wanted: method.input.clone(), found });
+    if let Some(type_url) = &call.input_type_url {
+        check_input_type(type_url, &method.input)?;
     }
     let (service, output_type) = (service.name.clone(), Some(method.output.clone()));
     Ok(ValidCall { call, service, output_type })
+}
+
+/// Any prefix before the last slash is allowed. Source: google/protobuf/any.proto.
+fn check_input_type(type_url: &str, wanted: &str) -> Result<(), CallError> {
+    if type_url.rsplit('/').next() == Some(wanted) {
+        return Ok(());
+    }
+    let found = if type_url.is_empty() { "nothing".to_owned() } else { one_line(type_url, 256) };
+    Err(CallError::WrongInputType { wanted: wanted.to_owned(), found })
 }
 
 fn find_service<'a>(schema: &'a Schema, call: &Call) -> Result<&'a Service, CallError> {

@@ -48,7 +48,7 @@ fn check(service: &str, method: &str, type_url: &str) -> Result<ValidCall, CallE
         namespace: "acme".parse().unwrap(),
         service: service.parse().unwrap(),
         method: method.parse().unwrap(),
-        input_type_url: type_url.into(),
+        input_type_url: (type_url != "absent").then(|| type_url.into()),
         input: Default::default(),
         code: CodeSource::Deployed,
         limits: LimitRequest::default(),
@@ -64,6 +64,8 @@ async fn a_call_that_fits_learns_its_types() {
     let valid = check("One", "Get", "type.example/t.v1.Ask").unwrap();
     assert_eq!((valid.service(), valid.output_type()), ("t.v1.One", Some("t.v1.Tell")));
     assert!(check("t.v2.Two", "Get", "/t.v1.Ask").is_ok());
+    assert!(check("One", "Get", "absent").is_ok(), "no input stands for the empty message");
+    assert!(check("One", "Get", "").is_err(), "an input without a type does not");
 }
 
 #[tokio::test]

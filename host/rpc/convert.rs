@@ -43,7 +43,7 @@ pub(super) fn type_url(full_name: &str) -> String {
 /// A call as `Serve` brings it.
 pub(super) fn call(request: pb::ServeRequest, metadata: &MetadataMap, deadline: Deadline) -> Result<Call, BadRequest> {
     let service = request.service.unwrap_or_default();
-    let input = request.input.unwrap_or_default();
+    let (input_type_url, input) = request.input.map(|any| (any.type_url, any.value)).unzip();
     require(&request.namespace, "namespace")?;
     require(&service.service_name, "service")?;
     require(&request.method_name, "method_name")?;
@@ -55,8 +55,8 @@ pub(super) fn call(request: pb::ServeRequest, metadata: &MetadataMap, deadline: 
         namespace,
         service: parse("service.service_name", &service.service_name)?,
         method: parse("method_name", &request.method_name)?,
-        input_type_url: input.type_url,
-        input: input.value.into(),
+        input_type_url,
+        input: input.unwrap_or_default().into(),
         code: code_source(request.service_def)?,
         limits: limits(&request.execution_context)?,
         metadata: visible(metadata),
@@ -85,7 +85,9 @@ fn code_source(definition: Option<pb::serve_request::ServiceDef>) -> Result<Code
     };
     match uri.split_once(':') {
         Some(("sha256", hex)) => Ok(CodeSource::Artifact(parse("service_uri", hex)?)),
-        Some((scheme, _)) if scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b)) => {
+        Some((scheme, _))
+            if !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b)) =>
+        {
             Err(BadRequest::Scheme(crate::domain::one_line(scheme, 32)))
         }
         _ => Err(field("service_uri", "is no URI; use sha256:<64 hex digits>")),
@@ -162,6 +164,7 @@ mod tests {
         assert!(bad(|r| r.service.as_mut().unwrap().namespace = "other".into()));
         assert!(bad(|r| r.service_def = uri("sha256:abc")));
         assert!(bad(|r| r.service_def = uri("no uri")));
+        assert!(bad(|r| r.service_def = uri(":x")));
         let scheme = convert(|r| r.service_def = uri("oci:example/x")).err();
         assert_eq!(scheme, Some(BadRequest::Scheme("oci".into())));
     }

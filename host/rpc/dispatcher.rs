@@ -5,6 +5,7 @@ use super::{convert, pb, status};
 use crate::dispatch::{Dispatcher, Served};
 use crate::tenancy::Caller;
 use std::sync::Arc;
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 /// The service.
@@ -20,11 +21,22 @@ impl DispatcherService {
     }
 }
 
+/// Metadata that promises something about a call, and that nothing keeps yet. Ignored it would be a promise broken.
+const PROMISES: [&str; 3] = ["collector-validate-only", "idempotency-key", "if-match"];
+
+fn refuse_promises(metadata: &MetadataMap) -> Result<(), Status> {
+    match PROMISES.into_iter().find(|key| metadata.contains_key(*key)) {
+        Some(key) => Err(super::not_yet::not_yet(&format!("metadata {key} on Serve"), "deployments and collections")),
+        None => Ok(()),
+    }
+}
+
 #[tonic::async_trait]
 impl pb::collective_dispatcher_server::CollectiveDispatcher for DispatcherService {
     async fn serve(&self, request: Request<pb::ServeRequest>) -> Result<Response<pb::ServeResponse>, Status> {
         let id = edge::request_id(&request);
         let deadline = edge::deadline(&request)?;
+        refuse_promises(request.metadata())?;
         let (metadata, _, body) = request.into_parts();
         let call = convert::call(body, &metadata, deadline).map_err(|why| status::bad_request(why, &id))?;
         let Served { outcome, output_type } =

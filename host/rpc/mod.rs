@@ -9,6 +9,7 @@ mod dispatcher;
 mod edge;
 mod not_yet;
 pub mod pb;
+mod preface;
 mod server;
 mod status;
 

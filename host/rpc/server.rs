@@ -3,7 +3,7 @@
 //! tonic routes and decodes; the accept loop is ours, because tonic's own turns a passed `grpc-timeout` into CANCELLED
 //! and offers no hold on connections.
 
-use super::edge;
+use super::{edge, preface};
 use crate::lifecycle::Lifecycle;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -113,10 +113,14 @@ impl Server {
             let service = hyper::service::service_fn(move |request| {
                 edge::handle(routes.clone(), request, longest, calls.clone())
             });
-            let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-            let (connection, cut) = (open.graceful.watch(connection), open.cut.clone());
-            drop(lifecycle.spawn(async move {
+            let (builder, watcher, cut) = (builder.clone(), open.graceful.watcher(), open.cut.clone());
+            let connection = async move {
                 let _place = place;
+                let stream = preface::greet(stream).await?;
+                let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+                watcher.watch(connection).await
+            };
+            drop(lifecycle.spawn(async move {
                 if let Some(Err(why)) = cut.run_until_cancelled(connection).await {
                     tracing::debug!(%why, "connection ended");
                 }

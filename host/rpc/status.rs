@@ -69,6 +69,10 @@ pub(super) fn dispatch(why: DispatchError, id: &RequestId) -> Status {
             }
             receipt.as_ref()
         }
+        DispatchError::Artifact(ArtifactError::Busy) => {
+            details.set_retry_info(Some(RETRY_AFTER));
+            None
+        }
         DispatchError::Call(CallError::WrongInputType { .. }) => {
             details.add_bad_request_violation("input.type_url", &message);
             None
@@ -96,6 +100,7 @@ fn verdict(why: &DispatchError) -> (Code, &'static str) {
             ArtifactError::TooLarge { .. } => (Code::ResourceExhausted, "ARTIFACT_TOO_LARGE"),
             ArtifactError::NotRunnable(_) => (Code::InvalidArgument, "ARTIFACT_KIND"),
             ArtifactError::NativeOff => (Code::FailedPrecondition, "NATIVE_OFF"),
+            ArtifactError::Busy => (Code::ResourceExhausted, "BUSY"),
             ArtifactError::NotFound => (Code::NotFound, "ARTIFACT_NOT_FOUND"),
             ArtifactError::Io(_) => (Code::Internal, "STORAGE"),
             ArtifactError::Component(component) => match component {

@@ -133,6 +133,7 @@ async fn a_guests_words_reach_the_log_escaped_and_bounded() {
     assert_eq!(panic["level"], "ERROR");
     assert_eq!(panic["fields"]["namespace"], "acme");
     assert_eq!(panic["fields"]["service"], "misbehave.v1.Misbehave");
+    assert!(guest.iter().all(|line| line["span"]["request"].is_string()), "every line names its request");
     let flood = guest.iter().filter(|line| line["fields"]["message"].as_str().unwrap().contains("flood")).count();
     assert!((1..=1_024).contains(&flood), "64 KiB in lines of at least 64 bytes: {flood}");
 }
@@ -146,6 +147,25 @@ async fn t11_odd_timeouts_are_refused_before_anything_runs() {
         request.metadata_mut().insert("grpc-timeout", odd.parse().unwrap());
         assert_eq!(client.check(request).await.unwrap_err().code(), Code::InvalidArgument, "{odd:?}");
     }
+}
+
+#[tokio::test]
+async fn t06_t13_connections_that_do_not_speak_http2_give_their_place_back() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let node = TestNode::start_with(|config| config.server.connections = 4).await;
+    let dial = async || tokio::net::TcpStream::connect(node.node().address()).await.unwrap();
+    // One place is the client's own. The silent and the dribbling one end by the clock, the other at once.
+    let (mut silent, mut dribbling, mut wrong) = (dial().await, dial().await, dial().await);
+    dribbling.write_all(b"PRI * HT").await.unwrap();
+    wrong.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut rest = Vec::new();
+    for stream in [&mut wrong, &mut silent, &mut dribbling] {
+        let ended = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut rest)).await;
+        assert!(ended.is_ok(), "the node ends it");
+    }
+    assert!(rest.is_empty(), "without a word");
+    let mut client = health(&format!("http://{}", node.node().address())).await;
+    assert_eq!(status(&mut client, "").await, Ok(ServingStatus::Serving.into()));
 }
 
 #[tokio::test]

@@ -35,6 +35,26 @@ async fn the_body_status_is_ok_on_success() {
 }
 
 #[tokio::test]
+async fn no_input_stands_for_the_empty_message() {
+    let node = TestNode::start().await;
+    let mut request = Call::new(&plugin("greeter"), "Describe", json!({})).into_request();
+    request.input = None;
+    assert!(raw_serve(&node, request).await.unwrap().output.is_some());
+}
+
+#[tokio::test]
+async fn what_metadata_promises_and_nothing_keeps_yet_is_refused() {
+    let node = TestNode::start().await;
+    let greeter = plugin("greeter");
+    for promise in ["collector-validate-only: true", "idempotency-key: 1", "if-match: x"] {
+        let mut call = Call::new(&greeter, "SayHello", json!({ "name": "Ada" }));
+        call.target.headers = vec![promise.into()];
+        assert_verdict(call.run(&node.client).await, Code::Unimplemented, "NOT_YET");
+    }
+    assert_eq!(node.node().wasm_stats().await.compiled, 0, "nothing ran");
+}
+
+#[tokio::test]
 async fn a_short_service_name_will_do() {
     let node = TestNode::start().await;
     let greeter = plugin("greeter");
@@ -168,7 +188,7 @@ async fn execution_context_lowers_limits_and_never_raises_them() {
         call.context = vec![(key, value)];
         call
     };
-    let slow = with("Spin", 0, "timeout_ms", "50").run(&node.client).await;
+    let slow = with("Spin", 0, "timeout_ms", "1000").by_digest().run(&node.client).await;
     let slow = assert_verdict(slow, Code::DeadlineExceeded, "DEADLINE");
     let ran: u64 = slow.metadata().get("collector-run-us").unwrap().to_str().unwrap().parse().unwrap();
     assert!(ran < 15_000_000, "stopped long before the node's own 30 s: {ran}");

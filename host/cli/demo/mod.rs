@@ -46,7 +46,7 @@ pub(super) async fn run(args: Args, output: &Output, ui: &Ui) -> anyhow::Result<
     }
     let (greeter, misbehave) = (Plugin::read(found(&built, "greeter")?)?, Plugin::read(found(&built, "misbehave")?)?);
     report.push(show::spinning(&client, &greeter, &misbehave, output).await?);
-    output.finish(&json!(report));
+    output.finish(&json!({ "serving": address, "scenes": report }));
 
     if !args.once {
         let program = std::env::current_exe().context("cannot find this program")?;

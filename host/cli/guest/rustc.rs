@@ -22,12 +22,13 @@ pub enum RustcError {
     },
 }
 
-/// The version line, such as `rustc 1.95.0 (59807616e 2026-04-14)`.
-pub(super) fn version() -> Result<String, RustcError> {
-    ask(Path::new("rustc"), Path::new("."), &["--version"])
+/// The version line, such as `rustc 1.95.0 (59807616e 2026-04-14)`. Here and below, `dir` is the folder that `rustc` is
+/// asked in: it may name a toolchain of its own.
+pub(super) fn version(dir: &Path) -> Result<String, RustcError> {
+    ask(Path::new("rustc"), dir, &["--version"])
 }
 
-/// The triple `rustc` compiles for unless told otherwise, in folder `dir` (which may name a toolchain of its own).
+/// The triple `rustc` compiles for unless told otherwise.
 pub(super) fn host(dir: &Path) -> Result<String, RustcError> {
     let said = ask(Path::new("rustc"), dir, &["-vV"])?;
     let host = said.lines().find_map(|line| line.strip_prefix("host: "));
@@ -35,8 +36,8 @@ pub(super) fn host(dir: &Path) -> Result<String, RustcError> {
 }
 
 /// Whether the standard library of `wasm32-wasip2` is there.
-pub(super) fn has_target() -> Result<bool, RustcError> {
-    let folder = ask(Path::new("rustc"), Path::new("."), &["--print", "target-libdir", "--target", TARGET])?;
+pub(super) fn has_target(dir: &Path) -> Result<bool, RustcError> {
+    let folder = ask(Path::new("rustc"), dir, &["--print", "target-libdir", "--target", TARGET])?;
     let Ok(files) = std::fs::read_dir(folder) else {
         return Ok(false);
     };
@@ -44,8 +45,8 @@ pub(super) fn has_target() -> Result<bool, RustcError> {
 }
 
 /// The folder of the linkers that come with `rustc`. It need not exist.
-pub(super) fn tools() -> Result<PathBuf, RustcError> {
-    let library = PathBuf::from(ask(Path::new("rustc"), Path::new("."), &["--print", "target-libdir"])?);
+pub(super) fn tools(dir: &Path) -> Result<PathBuf, RustcError> {
+    let library = PathBuf::from(ask(Path::new("rustc"), dir, &["--print", "target-libdir"])?);
     Ok(library.with_file_name("bin"))
 }
 
@@ -67,9 +68,9 @@ mod tests {
 
     #[test]
     fn the_machines_rustc_answers() {
-        assert!(version().unwrap().starts_with("rustc "));
+        assert!(version(Path::new(".")).unwrap().starts_with("rustc "));
         assert!(host(Path::new(".")).unwrap().contains('-'));
-        assert!(tools().unwrap().ends_with("bin"));
+        assert!(tools(Path::new(".")).unwrap().ends_with("bin"));
     }
 
     #[test]

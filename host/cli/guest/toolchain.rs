@@ -4,7 +4,7 @@
 //! hang is bounded, and the person never has to know which one it was.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -72,22 +72,23 @@ impl GuestToolchain {
     /// Finds a compiler, or makes one: the target of the active rustc, else `rustup target add` (at most a minute), else
     /// Debian's packages in the cache folder (`COLLECTOR_GUEST_CACHE`, else `XDG_CACHE_HOME/collector`, else
     /// `HOME/.cache/collector`; 205 MB fetched once). Blocks; safe to run twice at once.
+    /// * `dir`: where the plugin is; it may name a Rust toolchain of its own.
     /// * errors: `NoTarget` names the next step.
-    pub fn ensure(ui: &Ui) -> Result<Self, ToolchainError> {
-        if rustc::has_target()? {
-            return Self::rustup();
+    pub fn ensure(dir: &Path, ui: &Ui) -> Result<Self, ToolchainError> {
+        if rustc::has_target(dir)? {
+            return Self::rustup(dir);
         }
         let debian = cache_folder(|name| std::env::var_os(name)).map(|cache| Debian::in_cache(&cache));
         if let Some(debian) = debian.as_ref().filter(|debian| debian.is_ready()) {
-            return Self::debian(debian);
+            return Self::debian(debian, dir);
         }
-        let Err(rustup) = add_target(ui) else {
-            return Self::rustup();
+        let Err(rustup) = add_target(dir, ui) else {
+            return Self::rustup(dir);
         };
-        linker()?; // before anything large is fetched
+        linker(dir)?; // before anything large is fetched
         ui.note(&format!("Without {TARGET} from rustup ({rustup}); taking Debian's compiler"));
         match debian.ok_or(DebianError::NoCache).and_then(|debian| debian.fetch(ui).map(|()| debian)) {
-            Ok(debian) => Self::debian(&debian),
+            Ok(debian) => Self::debian(&debian, dir),
             Err(debian) => Err(ToolchainError::NoTarget { rustup, debian }),
         }
     }
@@ -110,12 +111,12 @@ impl GuestToolchain {
         }
     }
 
-    fn rustup() -> Result<Self, ToolchainError> {
-        Ok(Self { source: Source::Rustup { version: rustc::version()? }, env: Vec::new() })
+    fn rustup(dir: &Path) -> Result<Self, ToolchainError> {
+        Ok(Self { source: Source::Rustup { version: rustc::version(dir)? }, env: Vec::new() })
     }
 
-    fn debian(debian: &Debian) -> Result<Self, ToolchainError> {
-        let linker = linker()?;
+    fn debian(debian: &Debian, dir: &Path) -> Result<Self, ToolchainError> {
+        let linker = linker(dir)?;
         // The linker runs `wasm-ld`, which lies in that folder.
         let path = std::env::var_os("PATH").unwrap_or_default();
         let path =
@@ -130,16 +131,16 @@ impl GuestToolchain {
 }
 
 /// The linker of components that the machine's own Rust brings.
-fn linker() -> Result<PathBuf, ToolchainError> {
-    let linker = rustc::tools()?.join("wasm-component-ld");
+fn linker(dir: &Path) -> Result<PathBuf, ToolchainError> {
+    let linker = rustc::tools(dir)?.join("wasm-component-ld");
     if linker.exists() { Ok(linker) } else { Err(ToolchainError::NoLinker(linker)) }
 }
 
 /// Runs `rustup target add`. Its environment is the caller's, so `RUSTUP_*` settings hold.
-fn add_target(ui: &Ui) -> Result<(), RustupError> {
+fn add_target(dir: &Path, ui: &Ui) -> Result<(), RustupError> {
     let _step = ui.step(&format!("Adding {TARGET} with rustup"));
     let mut command = Command::new("rustup");
-    command.args(["target", "add", TARGET]).env_remove("RUST_BACKTRACE").stdin(Stdio::null());
+    command.args(["target", "add", TARGET]).current_dir(dir).env_remove("RUST_BACKTRACE").stdin(Stdio::null());
     let mut ticks = RUSTUP_PATIENCE.as_millis() / TICK.as_millis();
     let patience = || {
         ticks = ticks.saturating_sub(1);
@@ -147,7 +148,7 @@ fn add_target(ui: &Ui) -> Result<(), RustupError> {
     };
     let ended =
         process::watch(&mut command, TICK, patience).map_err(RustupError::Absent)?.ok_or(RustupError::Silent)?;
-    match rustc::has_target() {
+    match rustc::has_target(dir) {
         Ok(true) if ended.status.success() => Ok(()),
         _ => Err(RustupError::Failed(complaint(&ended.tail).to_owned())),
     }
@@ -218,7 +219,7 @@ mod tests {
 
     #[test]
     fn this_machine_compiles_components() {
-        let toolchain = GuestToolchain::ensure(&Ui::new(true)).unwrap();
+        let toolchain = GuestToolchain::ensure(Path::new("."), &Ui::new(true)).unwrap();
         assert!(toolchain.describe().contains("rustc"));
         builds_a_component(&toolchain);
     }
@@ -229,7 +230,7 @@ mod tests {
         let cache = cache_folder(|name| std::env::var_os(name)).unwrap();
         let debian = Debian::in_cache(&cache);
         debian.fetch(&Ui::new(false)).unwrap();
-        let toolchain = GuestToolchain::debian(&debian).unwrap();
+        let toolchain = GuestToolchain::debian(&debian, Path::new(".")).unwrap();
         assert!(toolchain.describe().contains("Debian"));
         builds_a_component(&toolchain);
     }

@@ -3,6 +3,7 @@
 use super::super::json::Plugin;
 use super::super::output::Output;
 use crate::dispatch::artifacts::Component;
+use crate::domain::one_line;
 use crate::exec::wasm::is_granted;
 use crate::registry::Method;
 use serde_json::json;
@@ -25,9 +26,9 @@ pub(super) fn run(file: &Path, output: &Output) -> anyhow::Result<()> {
         text.push_str("services  none described: any service and method name is passed on\n");
     }
     for service in services {
-        let _ = writeln!(text, "service   {}", service.name);
+        let _ = writeln!(text, "service   {}", one_line(&service.name, 256));
         for method in &service.methods {
-            let _ = writeln!(text, "          {}", signature(method));
+            let _ = writeln!(text, "          {}", one_line(&signature(method), 1_024));
         }
     }
     for import in &outside.imports {

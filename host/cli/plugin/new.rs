@@ -60,6 +60,19 @@ pub(super) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Names that would not build: Rust's keywords, cargo's folders and crates, names in the template.
+#[rustfmt::skip]
+const TAKEN: [&str; 59] = [
+    "abstract", "as", "async", "await", "become", "box", "break", "const", "continue", "crate", "do", "dyn", "else",
+    "enum", "extern", "false", "final", "fn", "for", "gen", "if", "impl", "in", "let", "loop", "macro", "match", "mod",
+    "move", "mut", "override", "priv", "pub", "ref", "return", "self", "static", "struct", "super", "trait", "true",
+    "try", "type", "typeof", "unsafe", "unsized", "use", "virtual", "where", "while", "yield",
+    "build", "deps", "examples", "incremental", "test", "core", "sdk", "std",
+];
+/// Words of the template and of what it uses.
+const IN_TEMPLATE: [&str; 8] =
+    ["alloc", "proc-macro", "collector-guest", "handler", "context", "fault", "code", "proto"];
+
 /// cargo's own grammar, without what would make an odd protobuf package.
 fn check_name(name: &str) -> anyhow::Result<()> {
     let fits = name.len() <= 64
@@ -72,8 +85,8 @@ fn check_name(name: &str) -> anyhow::Result<()> {
             "{name:?} is no plugin name; use at most 64 lower-case letters, digits and single dashes, a letter first"
         );
     }
-    if ["test", "core", "std", "alloc", "proc-macro", "sdk"].contains(&name) {
-        bail!("{name:?} is taken by Rust or by the plugin's own folders; choose another name");
+    if TAKEN.contains(&name) || IN_TEMPLATE.contains(&name) {
+        bail!("{name:?} is a word of Rust, of cargo or of the SDK; choose another name");
     }
     Ok(())
 }
@@ -134,7 +147,21 @@ mod tests {
         for good in ["a", "hello", "my-plugin2"] {
             assert!(check_name(good).is_ok(), "{good}");
         }
-        for bad in ["", "Hello", "2a", "a_b", "a--b", "a-", "../x", "a/b", "core", &"a".repeat(65)] {
+        for bad in [
+            "",
+            "Hello",
+            "2a",
+            "a_b",
+            "a--b",
+            "a-",
+            "../x",
+            "a/b",
+            "core",
+            "match",
+            "build",
+            "handler",
+            &"a".repeat(65),
+        ] {
             assert!(check_name(bad).is_err(), "{bad}");
         }
     }

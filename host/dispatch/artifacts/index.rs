@@ -73,7 +73,7 @@ impl Index {
         for (_, namespace, digest, size) in found {
             index.count(namespace, digest, size);
         }
-        index.bound();
+        while index.evict_one() {}
         Ok(index)
     }
 
@@ -98,14 +98,23 @@ impl Index {
         true
     }
 
-    /// Puts a written file in place and removes what has to go for it. The newest always stays.
+    /// Puts a written file in place. Whoever does that evicts afterwards.
     pub(super) fn insert(&mut self, namespace: Namespace, digest: Digest, written: Written) -> io::Result<()> {
         let path = self.path(&namespace, &digest);
         fs::create_dir_all(self.folder.join(namespace.as_str()))?;
         written.file.persist(path)?;
         self.count(namespace, digest, written.size);
-        self.bound();
         Ok(())
+    }
+
+    /// Removes what was not used for longest if the bounds are passed; the newest always stays. One at a time, so that
+    /// whoever holds the lock gives others a turn in between.
+    pub(super) fn evict_one(&mut self) -> bool {
+        let over = self.bytes > self.most_bytes || self.files.len() > self.most_files;
+        let oldest = self.by_use.values().next().cloned().filter(|_| over && self.files.len() > 1);
+        let Some((namespace, digest)) = oldest else { return false };
+        self.remove(&namespace, &digest);
+        true
     }
 
     /// Removes an artifact, and its namespace's folder with the last one.
@@ -128,14 +137,6 @@ impl Index {
         if let Some((used, size)) = self.files.remove(&(namespace.clone(), *digest)) {
             self.by_use.remove(&used);
             self.bytes = self.bytes.saturating_sub(size);
-        }
-    }
-
-    fn bound(&mut self) {
-        while (self.bytes > self.most_bytes || self.files.len() > self.most_files) && self.files.len() > 1 {
-            let Some((_, (namespace, digest))) = self.by_use.first_key_value() else { return };
-            let (namespace, digest) = (namespace.clone(), *digest);
-            self.remove(&namespace, &digest);
         }
     }
 }
@@ -165,6 +166,7 @@ mod tests {
             let bytes = vec![n; usize::try_from(blocks * BLOCK).unwrap()];
             let written = self.index.temporary().unwrap().write(&bytes).unwrap();
             self.index.insert(self.names[namespace].clone(), digest(n), written).unwrap();
+            while self.index.evict_one() {}
         }
 
         /// Which of the digests are there; files and books must agree.

@@ -34,13 +34,15 @@ pub struct Config {
     pub disk_mib: u64,
     /// Artifacts on disk, whatever their size. 100,000: each costs 300 bytes of memory and two inodes at most.
     pub count: usize,
+    /// MiB of uploads that are taken in at once; more are RESOURCE_EXHAUSTED. 256: eight of the largest.
+    pub uploading_mib: usize,
     /// MiB of descriptors kept in memory. 64: those of about 1,000 plugins.
     pub known_mib: u64,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { max_mib: 32, disk_mib: 4_096, count: 100_000, known_mib: 64 }
+        Self { max_mib: 32, disk_mib: 4_096, count: 100_000, uploading_mib: 256, known_mib: 64 }
     }
 }
 
@@ -87,6 +89,9 @@ pub enum ArtifactError {
     /// A component that is broken or of a kind that does not run here.
     #[error("{0}")]
     Component(#[from] ComponentError),
+    /// Too many bytes are being taken in.
+    #[error("the node is busy with other uploads, try again later")]
+    Busy,
     /// No such artifact in the namespace.
     #[error("no artifact with this digest was uploaded to this namespace, or it was removed since")]
     NotFound,
@@ -110,6 +115,7 @@ pub struct Artifacts {
     index: Arc<Mutex<Index>>,
     max_bytes: usize,
     lookers: Arc<Semaphore>,
+    uploads: Semaphore,
 }
 
 impl Artifacts {
@@ -130,6 +136,7 @@ impl Artifacts {
             index: Arc::new(Mutex::new(index)),
             max_bytes: config.max_mib << 20,
             lookers: Arc::new(Semaphore::new(LOOKERS)),
+            uploads: Semaphore::new(config.uploading_mib.max(config.max_mib) << 10),
         })
     }
 
@@ -144,6 +151,8 @@ impl Artifacts {
         if bytes.len() > self.max_bytes {
             return Err(ArtifactError::TooLarge { bytes: bytes.len(), most: self.max_bytes });
         }
+        let held = u32::try_from(bytes.len() >> 10).unwrap_or(u32::MAX).max(1);
+        let _room = self.uploads.try_acquire_many(held).map_err(|_full| ArtifactError::Busy)?;
         let digest = self.hash(&bytes).await?;
         let artifact = match self.known.get(&digest).await {
             Some(artifact) => artifact,
@@ -154,7 +163,9 @@ impl Artifacts {
             let kept = blocking(move || {
                 // Written beside the lock, counted and put in place under it.
                 let written = lock(&index).temporary()?.write(&bytes)?;
-                lock(&index).insert(namespace, digest, written)
+                lock(&index).insert(namespace, digest, written)?;
+                while lock(&index).evict_one() {}
+                Ok::<_, io::Error>(())
             });
             kept.await?.map_err(|why| ArtifactError::Io(why.into()))?;
         }

@@ -15,7 +15,7 @@ pub struct Config {
     pub total_memory_mib: u64,
     /// Compilations at once. 2: one tenant's slow component leaves room for another's.
     pub compilers: usize,
-    /// Calls that may wait for their component to be loaded or compiled; more are RESOURCE_EXHAUSTED at once. 256.
+    /// Components that may be compiled or wait for it; calls of more are RESOURCE_EXHAUSTED at once. 256.
     pub compile_queue: usize,
     /// MiB of compiled components kept ready, mapped code and what stands beside it; more are loaded again from disk in
     /// well under a millisecond. 256: about 800 components of 80 KB.

@@ -32,13 +32,11 @@ use programs::{Program, Programs};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 use ticker::Ticker;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
+use tracing::Instrument as _;
 
-/// A call that used up its tick and took at least this long is a slow one.
-const SLOW: Duration = Duration::from_millis(1);
 /// Name of this executor in receipts.
 const NAME: &str = "wasm";
 
@@ -140,7 +138,7 @@ impl WasmExecutor {
         slot: OwnedSemaphorePermit,
         meter: Arc<Meter>,
     ) -> Result<invoke::Reply, ExecError> {
-        let (deadline, began) = (job.deadline.instant(), Instant::now());
+        let deadline = job.deadline.instant();
         let running = self.ticker.running();
         let slow = program.is_slow();
         let invocation = Invocation::new(
@@ -151,14 +149,15 @@ impl WasmExecutor {
             self.config.metering,
         );
         let log = invocation.log();
-        let guest = Box::pin(async move {
+        let guest = async move {
             // Held by the guest, not by its caller: a slot is free only when the instance is gone.
             let _held = (slot, running);
             invocation.run().await
-        });
+        };
+        // Its lines name the request on whichever thread it runs.
+        let guest = Box::pin(guest.instrument(tracing::Span::current()));
         let result = self.stoppable(deadline, self.lanes.run(guest, meter.yields(), slow)).await;
-        // A short call that a tick happens to fall into is no slow one.
-        if meter.yields().load(Ordering::Relaxed) > 0 && began.elapsed() >= SLOW {
+        if meter.yields().load(Ordering::Relaxed) > 0 {
             program.was_slow();
         }
         log.finish();

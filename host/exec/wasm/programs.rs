@@ -61,13 +61,13 @@ pub(super) struct Programs {
     shared: Arc<Shared>,
     cache: Cache<Digest, Arc<Program>>,
     lifecycle: Lifecycle,
-    places: Arc<Semaphore>,
 }
 
 struct Shared {
     engine: Engine,
     linker: Linker<Guest>,
     compiler: Compiler,
+    places: Semaphore,
     store: CompiledStore,
     compiled: AtomicU64,
     loaded: AtomicU64,
@@ -84,6 +84,7 @@ impl Programs {
         let shared = Shared {
             linker: imports::linker(engine)?,
             compiler: Compiler::start(engine.clone(), config.compilers)?,
+            places: Semaphore::new(config.compile_queue),
             store: CompiledStore::open(folder, engine, node_key, config.disk_mib << 20)?,
             engine: engine.clone(),
             compiled: AtomicU64::new(0),
@@ -98,26 +99,31 @@ impl Programs {
             .max_capacity(config.programs_mib << 20)
             .eviction_policy(moka::policy::EvictionPolicy::lru())
             .build();
-        let places = Arc::new(Semaphore::new(config.compile_queue));
-        Ok(Self { shared: Arc::new(shared), cache, lifecycle, places })
+        Ok(Self { shared: Arc::new(shared), cache, lifecycle })
     }
 
     /// The program for `code`. However many ask at once, it is loaded or compiled once.
     ///
-    /// * errors: `Missing`, `Imports`, `Compile`, `Internal`; `Busy` if too many wait for code already.
+    /// * errors: `Missing`, `Imports`, `Compile`, `Internal`; `Busy` if too many wait for the compiler.
     /// * cancel: safe; loading goes on in a task of its own, so that the next call finds it.
     pub(super) async fn get(&self, code: &Code) -> Result<(Arc<Program>, Start), ExecError> {
         if let Some(program) = self.cache.get(&code.digest).await {
             return Ok((program, Start::Warm));
         }
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_full| ExecError::Busy)?;
+        let program = match self.prepare(code).await {
+            // Perhaps it was another namespace's file that was missing, for which this call only waited.
+            Err(ExecError::Missing) => self.prepare(code).await,
+            prepared => prepared,
+        };
+        Ok((program?, Start::Cold))
+    }
+
+    async fn prepare(&self, code: &Code) -> Result<Arc<Program>, ExecError> {
         let (cache, shared, code) = (self.cache.clone(), Arc::clone(&self.shared), code.clone());
-        let task = self.lifecycle.spawn(async move {
-            let _place = place;
-            cache.try_get_with(code.digest, async { shared.prepare(&code).await }).await
-        });
-        let program = task.await.map_err(ExecError::internal)?;
-        program.map(|program| (program, Start::Cold)).map_err(|shared| (*shared).clone())
+        let task = self
+            .lifecycle
+            .spawn(async move { cache.try_get_with(code.digest, async { shared.prepare(&code).await }).await });
+        task.await.map_err(ExecError::internal)?.map_err(|shared| (*shared).clone())
     }
 
     /// Compiled, loaded from disk, in memory.
@@ -156,6 +162,7 @@ impl Shared {
 
     /// By the compiler. Kept on disk only if it loads: the engine checks a component against its pool when it loads it.
     async fn compile(self: &Arc<Self>, code: &Code) -> Result<Component, ExecError> {
+        let _place = self.places.try_acquire().map_err(|_full| ExecError::Busy)?;
         let bytes = read(code).await?;
         let machine_code = self.compiler.compile(bytes).await?;
         self.compiled.fetch_add(1, Ordering::Relaxed);

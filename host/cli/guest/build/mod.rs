@@ -137,7 +137,7 @@ pub fn build(
     let found;
     let toolchain = match toolchain {
         None if !options.native => {
-            found = GuestToolchain::ensure(ui)?;
+            found = GuestToolchain::ensure(&dir, ui)?;
             Some(&found)
         }
         given => given.filter(|_| !options.native),
