@@ -106,6 +106,16 @@ pub enum Start {
     Cold,
 }
 
+impl Start {
+    /// As the receipt spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Warm => "warm",
+            Self::Cold => "cold",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

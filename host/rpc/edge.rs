@@ -1,7 +1,7 @@
 //! What every request passes first and every answer last: request id, deadline, panics, receipts.
 
 use super::status::{self, receipt_pairs};
-use crate::domain::{Deadline, Receipt};
+use crate::domain::{Deadline, Receipt, cut};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Request, Response};
@@ -23,6 +23,8 @@ use tracing::Instrument as _;
 /// How much later than a call's own deadline the edge gives up on it. The call's own end knows more, so it goes first;
 /// this is for requests that never got that far, such as a body that trickles in.
 const SLACK: Duration = Duration::from_millis(50);
+/// How much of a path is worth a line. It has no control characters: `http` refuses them.
+const PATH_MAX: usize = 256;
 /// Paths of the health service.
 const HEALTH: &str = "/grpc.health.v1.Health/";
 
@@ -70,7 +72,7 @@ where
     };
     let id = RequestId(uuid::Uuid::now_v7());
     let deadline = Deadline::after(asked.map_or(longest, |asked| asked.min(longest)));
-    let span = tracing::info_span!("call", path = %request.uri().path(), request = %id);
+    let span = tracing::info_span!("call", path = cut(request.uri().path(), PATH_MAX), request = %id);
     request.extensions_mut().insert(id);
     request.extensions_mut().insert(deadline);
     let answer = AssertUnwindSafe(routes.call(request.map(Body::new)));

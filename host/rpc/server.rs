@@ -151,9 +151,15 @@ impl Connections {
         let mut closed = std::pin::pin!(self.graceful.shutdown()); // sends GOAWAY when first polled
         self.calls.close();
         let finished = async {
-            tokio::select! {
-                () = &mut closed => {}
-                () = self.calls.wait() => drop(timeout(CLOSING, &mut closed).await),
+            loop {
+                tokio::select! {
+                    () = &mut closed => return,
+                    () = self.calls.wait() => {}
+                }
+                // A client that had not heard yet may have sent one more call.
+                if timeout(CLOSING, &mut closed).await.is_ok() || self.calls.is_empty() {
+                    return;
+                }
             }
         };
         if timeout(grace, finished).await.is_err() {
@@ -169,7 +175,9 @@ impl Connections {
 async fn accept(listener: &TcpListener, connections: &Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
     let place = Arc::clone(connections).acquire_owned().await.map_err(io::Error::other)?;
     let (stream, _) = listener.accept().await?;
-    stream.set_nodelay(true)?;
+    if let Err(why) = stream.set_nodelay(true) {
+        tracing::debug!(%why, "a connection keeps Nagle's algorithm"); // one client's trouble, not the listener's
+    }
     Ok((stream, place))
 }
 

@@ -1,8 +1,8 @@
 //! Where guests run: short ones on the thread that took the call, long ones apart.
 //!
 //! A guest starts on the I/O runtime, which costs no hand-over. One that has used up its first tick there is moved, as
-//! it stands, to a second runtime whose threads have a lower priority. So a spinning guest keeps an I/O thread for one
-//! tick at most, and after that competes with other long guests only.
+//! it stands, to a second runtime whose threads have a lower priority. So a spinning guest keeps an I/O thread for two
+//! ticks at most, and after that competes with other long guests only.
 
 use super::super::{BoxFuture, ExecError};
 use std::future::poll_fn;

@@ -23,7 +23,7 @@ pub use config::Config;
 pub(crate) use imports::is_granted;
 
 use super::{BoxFuture, ExecError, ExecFailure, Executor, Job};
-use crate::domain::{Outcome, Receipt, Start};
+use crate::domain::{Outcome, Receipt};
 use crate::lifecycle::Lifecycle;
 use invoke::{Invocation, Meter};
 use lanes::Lanes;
@@ -205,15 +205,5 @@ impl Drop for Place<'_> {
 impl Executor for WasmExecutor {
     fn run(&self, job: Job) -> BoxFuture<'_, Result<Outcome, ExecFailure>> {
         Box::pin(self.run_job(job))
-    }
-}
-
-impl Start {
-    /// As the receipt spells it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Warm => "warm",
-            Self::Cold => "cold",
-        }
     }
 }
