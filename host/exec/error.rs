@@ -49,6 +49,9 @@ pub enum ExecError {
         /// Last line on stderr, made safe.
         last_words: Option<String>,
     },
+    /// A ceiling on fuel was asked for where fuel is not counted.
+    #[error("this node does not count fuel (wasm.metering = false), so it cannot limit it; leave fuel out")]
+    Unmetered,
     /// The component wants what this node does not give.
     #[error("the component imports what this node does not grant: {}", some_of(.0))]
     Imports(Vec<String>),

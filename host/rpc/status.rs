@@ -124,6 +124,7 @@ fn verdict(why: &DispatchError) -> (Code, &'static str) {
             ExecError::Limit { reason, .. } => (Code::ResourceExhausted, reason),
             ExecError::Trap(_) => (Code::Unknown, "GUEST_TRAP"),
             ExecError::Exit { .. } => (Code::Unknown, "GUEST_EXIT"),
+            ExecError::Unmetered => (Code::FailedPrecondition, "METERING_OFF"),
             ExecError::Imports(_) => (Code::FailedPrecondition, "IMPORTS_NOT_GRANTED"),
             ExecError::Compile(_) => (Code::FailedPrecondition, "CANNOT_COMPILE"),
             ExecError::Missing => (Code::NotFound, "ARTIFACT_NOT_FOUND"),

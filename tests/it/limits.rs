@@ -244,6 +244,23 @@ async fn r08_resources_at_and_above_the_limit() {
 }
 
 #[tokio::test]
+async fn fuel_below_and_above_the_limit_and_where_it_is_not_counted() {
+    let mut node = TestNode::start_with(|config| config.limits.fuel = 1_000_000).await;
+    fine(&node, "GrowMemory", 1).await;
+    sin(&node, "Spin", 0, Code::ResourceExhausted, "FUEL_LIMIT").await;
+    node.restart_with(|config| {
+        config.limits.fuel = 0;
+        config.wasm.metering = false;
+    })
+    .await;
+    let misbehave = plugin("misbehave");
+    let mut call = Call::new(&misbehave, "Trap", amount(0));
+    call.context = vec![("fuel", "1000")];
+    assert_verdict(call.run(&node.client).await, Code::FailedPrecondition, "METERING_OFF");
+    goes_on(&node).await;
+}
+
+#[tokio::test]
 async fn h03_random_at_and_above_the_limit() {
     let node = TestNode::start_with(|config| config.limits.random_bytes = 4_096).await;
     assert_eq!(fine(&node, "HugeRandom", 4_096).await, 4_096);

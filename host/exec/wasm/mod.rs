@@ -105,6 +105,9 @@ impl WasmExecutor {
     }
 
     async fn run_job(&self, job: Job) -> Result<Outcome, ExecFailure> {
+        if job.limits.fuel > 0 && !self.config.metering {
+            return Err(ExecError::Unmetered.into());
+        }
         let arrived = Instant::now();
         let deadline = job.deadline.instant();
         let (program, start) = self.stoppable(deadline, self.programs.get(&job.code)).await??;
