@@ -245,7 +245,7 @@ async fn r08_resources_at_and_above_the_limit() {
 
 #[tokio::test]
 async fn fuel_below_and_above_the_limit_and_where_it_is_not_counted() {
-    let mut node = TestNode::start_with(|config| config.limits.fuel = 1_000_000).await;
+    let mut node = TestNode::start_with(|config| config.limits.fuel = 5_000_000).await;
     fine(&node, "GrowMemory", 1).await;
     sin(&node, "Spin", 0, Code::ResourceExhausted, "FUEL_LIMIT").await;
     node.restart_with(|config| {
