@@ -7,6 +7,7 @@ mod digest;
 mod limits;
 mod names;
 mod outcome;
+mod recency;
 mod text;
 
 pub use call::{Call, CodeSource, Deadline, LimitRequest, MetadataEntry};
@@ -14,6 +15,7 @@ pub use digest::{Digest, DigestError};
 pub use limits::{Limits, LimitsError};
 pub use names::{MethodName, NameError, Namespace, ServiceName};
 pub use outcome::{Fault, FaultCode, Outcome, Receipt, Start};
+pub use recency::Recency;
 pub use text::{cut, one_line, some_of};
 
 /// What an artifact is, decided once from its bytes. Source: design.md section 2.

@@ -1,7 +1,6 @@
 //! Which artifacts are on disk, least recently used first, bounded by bytes and by count.
 
-use crate::domain::{Digest, Namespace};
-use std::collections::{BTreeMap, HashMap};
+use crate::domain::{Digest, Namespace, Recency};
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -18,10 +17,7 @@ const DRAFTS: &str = ".drafts";
 #[derive(Debug)]
 pub(super) struct Index {
     folder: PathBuf,
-    files: HashMap<Key, (u64, u64)>,
-    by_use: BTreeMap<u64, Key>,
-    uses: u64,
-    bytes: u64,
+    files: Recency<Key>,
     most_bytes: u64,
     most_files: usize,
 }
@@ -61,15 +57,7 @@ impl Index {
             }
         }
         found.sort_unstable();
-        let mut index = Self {
-            folder: folder.to_owned(),
-            files: HashMap::new(),
-            by_use: BTreeMap::new(),
-            uses: 0,
-            bytes: 0,
-            most_bytes,
-            most_files,
-        };
+        let mut index = Self { folder: folder.to_owned(), files: Recency::default(), most_bytes, most_files };
         for (_, namespace, digest, size) in found {
             index.count(namespace, digest, size);
         }
@@ -89,13 +77,7 @@ impl Index {
 
     /// Whether the artifact is there; marks it as used just now.
     pub(super) fn touch(&mut self, namespace: &Namespace, digest: &Digest) -> bool {
-        let key = (namespace.clone(), *digest);
-        let Some((used, _)) = self.files.get_mut(&key) else { return false };
-        self.uses += 1;
-        self.by_use.remove(used);
-        *used = self.uses;
-        self.by_use.insert(self.uses, key);
-        true
+        self.files.touch(&(namespace.clone(), *digest))
     }
 
     /// Puts a written file in place. Whoever does that evicts afterwards.
@@ -110,8 +92,7 @@ impl Index {
     /// Removes what was not used for longest if the bounds are passed; the newest always stays. One at a time, so that
     /// whoever holds the lock gives others a turn in between.
     pub(super) fn evict_one(&mut self) -> bool {
-        let over = self.bytes > self.most_bytes || self.files.len() > self.most_files;
-        let oldest = self.by_use.values().next().cloned().filter(|_| over && self.files.len() > 1);
+        let oldest = self.files.oldest_over(self.most_bytes, self.most_files);
         let Some((namespace, digest)) = oldest else { return false };
         self.remove(&namespace, &digest);
         true
@@ -119,25 +100,13 @@ impl Index {
 
     /// Removes an artifact, and its namespace's folder with the last one.
     pub(super) fn remove(&mut self, namespace: &Namespace, digest: &Digest) {
-        self.discount(namespace, digest);
+        self.files.remove(&(namespace.clone(), *digest));
         let _ = fs::remove_file(self.path(namespace, digest));
         let _ = fs::remove_dir(self.folder.join(namespace.as_str())); // fails while others are in it
     }
 
     fn count(&mut self, namespace: Namespace, digest: Digest, size: u64) {
-        self.discount(&namespace, &digest);
-        let size = size.max(BLOCK);
-        self.uses += 1;
-        self.bytes = self.bytes.saturating_add(size);
-        self.by_use.insert(self.uses, (namespace.clone(), digest));
-        self.files.insert((namespace, digest), (self.uses, size));
-    }
-
-    fn discount(&mut self, namespace: &Namespace, digest: &Digest) {
-        if let Some((used, size)) = self.files.remove(&(namespace.clone(), *digest)) {
-            self.by_use.remove(&used);
-            self.bytes = self.bytes.saturating_sub(size);
-        }
+        self.files.insert((namespace, digest), size.max(BLOCK));
     }
 }
 
@@ -212,7 +181,7 @@ mod tests {
         store.put(0, 1, 1);
         store.put(0, 1, 1);
         assert_eq!((store.there(0), store.there(1)), (vec![1], vec![]));
-        assert_eq!((store.index.bytes, store.index.files.len(), store.index.by_use.len()), (BLOCK, 1, 1));
+        assert_eq!((store.index.files.bytes(), store.index.files.len()), (BLOCK, 1));
     }
 
     #[test]

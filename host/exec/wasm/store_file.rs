@@ -4,8 +4,7 @@
 //! code. `<engine>` names version and configuration; folders of other engines are removed at start. Files are whole or
 //! absent (rename), and a file torn by a crash fails its MAC and is compiled again, so nothing here needs an fsync.
 
-use crate::domain::Digest;
-use std::collections::{BTreeMap, HashMap};
+use crate::domain::{Digest, Recency};
 use std::fs;
 use std::hash::{Hash, Hasher};
 use std::io::{self, Write as _};
@@ -18,34 +17,9 @@ pub(super) struct CompiledStore {
     folder: PathBuf,
     engine: String,
     key: [u8; 32],
-    kept: Mutex<Kept>,
+    /// What is on disk, by when it was last loaded or written.
+    kept: Mutex<Recency<Digest>>,
     most_bytes: u64,
-}
-
-/// What is on disk, by when it was last loaded or written.
-#[derive(Default)]
-struct Kept {
-    files: HashMap<Digest, (u64, u64)>,
-    by_use: BTreeMap<u64, Digest>,
-    uses: u64,
-    bytes: u64,
-}
-
-impl Kept {
-    fn count(&mut self, digest: Digest, size: u64) {
-        self.discount(&digest);
-        self.uses += 1;
-        self.bytes = self.bytes.saturating_add(size);
-        self.by_use.insert(self.uses, digest);
-        self.files.insert(digest, (self.uses, size));
-    }
-
-    fn discount(&mut self, digest: &Digest) {
-        if let Some((used, size)) = self.files.remove(digest) {
-            self.by_use.remove(&used);
-            self.bytes = self.bytes.saturating_sub(size);
-        }
-    }
 }
 
 /// Machine code that this node's own compiler made: the only thing that is ever deserialised. Made by
@@ -101,7 +75,7 @@ impl CompiledStore {
         // blake3::Hash compares in constant time.
         if stored.len() == blake3::OUT_LEN && blake3::Hash::from_slice(&stored).is_ok_and(|mac| mac == expected) {
             let size = found.len() as u64;
-            self.kept().count(*digest, size);
+            self.kept().insert(*digest, size);
             return Some(OwnArtifact { place: Place::File(code), size });
         }
         tracing::warn!(?digest, "compiled code on disk is not what this node wrote, it is removed");
@@ -133,14 +107,10 @@ impl CompiledStore {
             return self.remove(digest);
         }
         if matches!(fresh.place, Place::File(_)) {
-            self.kept().count(*digest, fresh.size);
+            self.kept().insert(*digest, fresh.size);
         }
         loop {
-            let oldest = {
-                let kept = self.kept();
-                let over = kept.bytes > self.most_bytes && kept.files.len() > 1;
-                kept.by_use.values().next().copied().filter(|_| over)
-            };
+            let oldest = self.kept().oldest_over(self.most_bytes, usize::MAX);
             match oldest {
                 Some(oldest) => self.remove(&oldest), // a program that has it mapped keeps its mapping
                 None => return,
@@ -148,12 +118,12 @@ impl CompiledStore {
         }
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
+    fn kept(&self) -> MutexGuard<'_, Recency<Digest>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn remove(&self, digest: &Digest) {
-        self.kept().discount(digest);
+        self.kept().remove(digest);
         let (code, mac) = self.paths(digest);
         let _ = fs::remove_file(mac);
         let _ = fs::remove_file(code);
@@ -178,7 +148,7 @@ fn name_of(engine: &Engine) -> String {
 }
 
 /// Lists what an earlier run left, oldest first, and sweeps half-written files.
-fn survey(folder: &Path) -> io::Result<Kept> {
+fn survey(folder: &Path) -> io::Result<Recency<Digest>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)?.flatten() {
         let name = entry.file_name();
@@ -191,9 +161,9 @@ fn survey(folder: &Path) -> io::Result<Kept> {
         }
     }
     found.sort_unstable();
-    let mut kept = Kept::default();
+    let mut kept = Recency::default();
     for (_, digest, size) in found {
-        kept.count(digest, size);
+        kept.insert(digest, size);
     }
     Ok(kept)
 }
@@ -260,6 +230,6 @@ mod tests {
         assert_eq!(kept, [true, false, false, true], "the same again counts once, what does not load not at all");
 
         let reopened = CompiledStore::open(dir.path(), &engine, &[1; 32], 2_500).unwrap();
-        assert_eq!(reopened.kept.lock().unwrap().bytes, 2_000);
+        assert_eq!(reopened.kept().bytes(), 2_000);
     }
 }
