@@ -18,6 +18,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         .build_transport(false)
         .bytes(".collector.ServeRequest")
+        .bytes(".collector.plugin.v1")
+        // Kept as they come: custom options survive.
+        .extern_path(".google.protobuf.FileDescriptorProto", "crate::rpc::RawDescriptor")
+        .extern_path(".google.protobuf.ServiceDescriptorProto", "crate::rpc::RawDescriptor")
         .codec_path("crate::rpc::StrictCodec")
         .compile_fds(set)?;
     Ok(())
