@@ -1,0 +1,1 @@
+DELETE FROM record WHERE collection = ?1 AND id = ?2;

@@ -1,0 +1,1 @@
+UPDATE revision SET last = last + 1 WHERE only = 1 RETURNING last;

@@ -1,0 +1,139 @@
+//! One connection: its flags, its limits, its settings. Source: threats.md row B4.
+
+use super::super::{BYTES_MAX, StoreError};
+use super::fault::from_sqlite;
+use rusqlite::config::DbConfig;
+use rusqlite::limits::Limit;
+use rusqlite::{Connection, OpenFlags};
+use std::path::Path;
+use std::time::Duration;
+
+const SETTINGS: &str = include_str!("../sql/connection.sql");
+const READER: &str = include_str!("../sql/reader.sql");
+
+/// A hardened connection that may write. The file must be there: SQLite would make it readable for others.
+///
+/// It does not checkpoint when it is closed, until it is [`trust`]ed: a file that is refused keeps its bytes.
+pub(super) fn to_write(file: &Path, lock_patience: Duration) -> Result<Connection, StoreError> {
+    open(file, OpenFlags::SQLITE_OPEN_READ_WRITE, lock_patience).map_err(from_sqlite)
+}
+
+/// A hardened connection that can only read.
+pub(super) fn to_read(file: &Path, lock_patience: Duration) -> Result<Connection, StoreError> {
+    let connection = open(file, OpenFlags::SQLITE_OPEN_READ_ONLY, lock_patience).map_err(from_sqlite)?;
+    connection.execute_batch(READER).map_err(from_sqlite)?;
+    Ok(connection)
+}
+
+/// Lets a connection write the log back into the database when it is closed, or forbids it.
+pub(super) fn trust(connection: &Connection, trusted: bool) -> Result<(), StoreError> {
+    let set = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, !trusted);
+    set.map(drop).map_err(from_sqlite)
+}
+
+fn open(file: &Path, mode: OpenFlags, lock_patience: Duration) -> rusqlite::Result<Connection> {
+    let flags = mode
+        | OpenFlags::SQLITE_OPEN_NOFOLLOW
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_PRIVATE_CACHE
+        | OpenFlags::SQLITE_OPEN_EXRESCODE;
+    let connection = Connection::open_with_flags(file, flags)?;
+    harden(&connection)?;
+    connection.busy_timeout(lock_patience)?;
+    connection.execute_batch(SETTINGS)?;
+    Ok(connection)
+}
+
+/// `load_extension()` is off in SQL unless it is switched on, which takes `unsafe`; a test holds that.
+fn harden(connection: &Connection) -> rusqlite::Result<()> {
+    for (setting, on) in [
+        (DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true),
+        (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
+        (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
+        (DbConfig::SQLITE_DBCONFIG_WRITABLE_SCHEMA, false),
+        (DbConfig::SQLITE_DBCONFIG_DQS_DML, false),
+        (DbConfig::SQLITE_DBCONFIG_DQS_DDL, false),
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_FTS3_TOKENIZER, false),
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_ATTACH_CREATE, false),
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_ATTACH_WRITE, false),
+    ] {
+        connection.set_db_config(setting, on)?;
+    }
+    // A row is its content and its names; 64 KiB is room for those.
+    let row = i32::try_from(BYTES_MAX + 64 * 1024).unwrap_or(i32::MAX);
+    for (limit, most) in [
+        (Limit::SQLITE_LIMIT_LENGTH, row),
+        (Limit::SQLITE_LIMIT_SQL_LENGTH, 64 * 1024),
+        (Limit::SQLITE_LIMIT_EXPR_DEPTH, 100),
+        (Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 256),
+        (Limit::SQLITE_LIMIT_VARIABLE_NUMBER, 2_000),
+        (Limit::SQLITE_LIMIT_ATTACHED, 0),
+        (Limit::SQLITE_LIMIT_WORKER_THREADS, 0),
+    ] {
+        connection.set_limit(limit, most)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+
+    fn opened() -> (tempfile::TempDir, Connection) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().canonicalize().unwrap().join("a.db");
+        File::create(&file).unwrap();
+        let connection = to_write(&file, Duration::ZERO).unwrap();
+        (folder, connection)
+    }
+
+    #[test]
+    fn settings_are_in_force() {
+        let (_folder, connection) = opened();
+        let number = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!(number("PRAGMA synchronous"), 2);
+        assert_eq!(number("PRAGMA cell_size_check"), 1);
+        // Not even a number: there is no mapping at all, or one of no bytes.
+        assert_eq!(connection.query_row("PRAGMA mmap_size", [], |row| row.get::<_, i64>(0)).unwrap_or(0), 0);
+        assert_eq!(number("PRAGMA trusted_schema"), 0);
+        assert_eq!(number("PRAGMA wal_autocheckpoint"), 0);
+        assert!(connection.db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE).unwrap());
+        assert_eq!(connection.limit(Limit::SQLITE_LIMIT_SQL_LENGTH).unwrap(), 65_536);
+    }
+
+    #[test]
+    fn ways_out_of_the_file_are_shut() {
+        let (folder, connection) = opened();
+        let other = folder.path().join("other.db");
+        let attach = format!("ATTACH '{}' AS other", other.display());
+        for sql in [
+            "SELECT load_extension('x')",
+            &attach,
+            "SELECT \"text\"",
+            "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = ''",
+        ] {
+            assert!(connection.execute_batch(sql).is_err(), "{sql}");
+        }
+        assert!(!other.exists());
+    }
+
+    #[test]
+    fn links_are_not_followed() {
+        let (folder, connection) = opened();
+        drop(connection);
+        let link = folder.path().canonicalize().unwrap().join("b.db");
+        std::os::unix::fs::symlink("a.db", &link).unwrap();
+        assert!(to_write(&link, Duration::ZERO).is_err());
+        assert!(to_read(&link, Duration::ZERO).is_err());
+    }
+
+    #[test]
+    fn readers_cannot_write() {
+        let (folder, writer) = opened();
+        writer.execute_batch("CREATE TABLE t (x)").unwrap();
+        let file = folder.path().canonicalize().unwrap().join("a.db");
+        let reader = to_read(&file, Duration::ZERO).unwrap();
+        assert!(reader.execute_batch("INSERT INTO t VALUES (1)").is_err());
+    }
+}
