@@ -41,6 +41,11 @@ impl Lifecycle {
         self.drain.cancelled().await;
     }
 
+    /// Whether draining has started.
+    pub fn is_draining(&self) -> bool {
+        self.drain.is_cancelled()
+    }
+
     /// Resolves when the grace period is over.
     pub async fn killed(&self) {
         self.kill.cancelled().await;

@@ -11,6 +11,11 @@ pub struct Limits {
     /// Wall-clock milliseconds from the arrival of the request to its answer; a client's `grpc-timeout` lowers it.
     /// 60 s: what a person waits at most; longer work belongs in a stream or a job.
     pub deadline_ms: u64,
+    /// The same for calls in which a side streams replies: 10 minutes, then the client opens another.
+    pub stream_ms: u64,
+    /// How long a guest of a streaming call may wait for its caller, in either direction. 60 s: a caller that is silent for
+    /// longer opens another stream, and does not hold a place for nothing.
+    pub stream_idle_ms: u64,
     /// Linear memory of the call in MiB. 64: decodes a 12 megapixel image; 256 calls at once still fit 16 GiB.
     /// At most 128, the size of a pool slot.
     pub memory_mib: u64,
@@ -37,6 +42,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             deadline_ms: 60_000,
+            stream_ms: 600_000,
+            stream_idle_ms: 60_000,
             memory_mib: 64,
             table_elements: 20_000,
             input_bytes: 4 << 20,
@@ -85,6 +92,8 @@ impl Limits {
     pub fn check(&self) -> Result<(), LimitsError> {
         let ranges = [
             ("deadline_ms", self.deadline_ms, 1, 24 * 3_600_000),
+            ("stream_ms", self.stream_ms, 1, 24 * 3_600_000),
+            ("stream_idle_ms", self.stream_idle_ms, 1, 24 * 3_600_000),
             ("memory_mib", self.memory_mib, 1, Self::SLOT_MEMORY_MIB),
             ("table_elements", self.table_elements as u64, 1, Self::SLOT_TABLE_ELEMENTS as u64),
             ("input_bytes", self.input_bytes as u64, 0, 32 << 20),
@@ -123,6 +132,11 @@ impl Limits {
     /// `memory_mib` in bytes.
     pub fn memory_bytes(&self) -> usize {
         usize::try_from(self.memory_mib << 20).unwrap_or(usize::MAX)
+    }
+
+    /// `stream_ms` as a duration.
+    pub fn stream(&self) -> Duration {
+        Duration::from_millis(self.stream_ms)
     }
 
     /// `deadline_ms` as a duration.

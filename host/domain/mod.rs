@@ -13,10 +13,10 @@ mod text;
 pub use call::{Call, CodeSource, Deadline, LimitRequest, MetadataEntry};
 pub use digest::{Digest, DigestError};
 pub use limits::{Limits, LimitsError};
-pub use names::{MethodName, NameError, Namespace, ServiceName};
+pub use names::{DeploymentName, MethodName, NameError, Namespace, ServiceName};
 pub use outcome::{Fault, FaultCode, Outcome, Receipt, Start};
 pub use recency::Recency;
-pub use text::{cut, one_line, some_of};
+pub use text::{cut, first_of, one_line, some_of};
 
 /// What an artifact is, decided once from its bytes. Source: design.md section 2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

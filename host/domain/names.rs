@@ -83,6 +83,19 @@ name!(
     |raw| check_identifiers(raw, false)
 );
 
+name!(
+    /// Name of a deployment within its namespace: a namespace's grammar, up to 128 bytes.
+    DeploymentName,
+    |raw| check_label(raw, 128)
+);
+
+impl Namespace {
+    /// The node's own namespace. Source: semantics.md section 1.
+    pub fn system() -> Self {
+        Self("system".into())
+    }
+}
+
 impl ServiceName {
     /// Whether this name means the service with this full name: equal to it, or to its last segment.
     pub fn means(&self, full_name: &str) -> bool {

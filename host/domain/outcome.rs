@@ -85,6 +85,8 @@ pub struct Receipt {
     pub executor: &'static str,
     /// What ran.
     pub digest: Digest,
+    /// Which version of a deployment that was; `None` for code that came with the call.
+    pub version: Option<u32>,
     /// Wasm fuel used, where the node meters it.
     pub fuel: Option<u64>,
     /// Largest sum of linear memory during the call, in bytes.

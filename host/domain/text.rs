@@ -34,10 +34,16 @@ fn is_invisible(c: char) -> bool {
 
 /// Names at most ten of `names`, and how many more there are: a message is no place for a hundred thousand.
 pub fn some_of(names: &[String]) -> String {
+    first_of(names.iter().map(String::as_str))
+}
+
+/// The same of names that come one by one; only those that are named are looked at.
+pub fn first_of<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
     const SHOWN: usize = 10;
-    let mut shown: Vec<&str> = names.iter().take(SHOWN).map(String::as_str).collect();
-    let more = format!("and {} more", names.len().saturating_sub(SHOWN));
-    match names.len() {
+    let count = names.len();
+    let mut shown: Vec<&str> = names.take(SHOWN).collect();
+    let more = format!("and {} more", count.saturating_sub(SHOWN));
+    match count {
         0 => shown.push("nothing"),
         1..=SHOWN => {}
         _ => shown.push(&more),

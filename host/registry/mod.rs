@@ -1,132 +1,165 @@
-//! What services and methods there are, and the proof that a call fits one.
+//! What types, services and methods each namespace has, and the proof that a call fits one.
 //!
-//! For now a schema is what a component carries about itself; types registered per namespace come with the registry.
+//! A namespace's schemas are one immutable [`Snapshot`]; a registration works out the next one beside it, makes it durable,
+//! and swaps it in. So a call is checked without a lock and without I/O, against one revision from its first byte to its
+//! last. The raw descriptor bytes are the source of truth: custom options survive, and what is served is what was sent.
 
+mod base;
+mod call;
+mod compat;
+mod draft;
+mod error;
+mod link;
+mod load;
+mod member;
+mod raw;
+mod records;
+mod register;
+mod resolve;
 mod schema;
+mod service;
+mod snapshot;
+mod source;
+#[cfg(test)]
+mod testing;
+mod vet;
+mod wire;
 
-pub use schema::{Method, Schema, SchemaError, Service};
+pub use base::BuiltIn;
+pub use call::{CallError, OutputError, ValidCall, check_input, check_output, validate};
+pub use compat::{Action, Change, service_changes};
+pub use draft::Edit;
+pub use error::RegistryError;
+pub use register::{RegisteredFile, Staged};
+pub use schema::{Schema, SchemaError};
+pub use service::{MessageType, Method, MethodRef, Service};
+pub use snapshot::{File, Snapshot};
+pub use source::Source;
+pub use vet::VetError;
+pub use wire::WireError;
 
-use crate::domain::{Call, one_line, some_of};
-use crate::tenancy::Permit;
+pub(crate) use records::timestamp;
 
-/// A call that fits its method. Only [`validate`] makes one.
-#[derive(Debug)]
-pub struct ValidCall {
-    call: Call,
-    service: String,
-    output_type: Option<String>,
+use crate::domain::Namespace;
+use crate::lifecycle::Lifecycle;
+use crate::store::Store;
+use arc_swap::ArcSwap;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::sync::{Mutex, Semaphore, watch};
+
+/// The `[registry]` section of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Files that one namespace may have. 10,000: more than the largest monorepo's services.
+    pub files: usize,
+    /// MiB of descriptors that one namespace may have. 64: 10,000 files of 6 KB; in memory about twice that.
+    pub mib: usize,
+    /// Namespaces that may register something. 10,000: each costs a few KiB when it is small.
+    pub namespaces: usize,
 }
 
-impl ValidCall {
-    /// Full protobuf name of the reply message, where the schema is known.
-    pub fn output_type(&self) -> Option<&str> {
-        self.output_type.as_deref()
-    }
-
-    /// Full name of the service where the schema is known, else the name as given.
-    pub fn service(&self) -> &str {
-        &self.service
-    }
-
-    /// The call itself.
-    pub fn into_call(self) -> Call {
-        self.call
+impl Default for Config {
+    fn default() -> Self {
+        Self { files: 10_000, mib: 64, namespaces: 10_000 }
     }
 }
 
-/// A call that fits no method.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CallError {
-    /// No such service in the component.
-    #[error("the component has no service {service}; it has {}", some_of(.known))]
-    NoService {
-        /// As asked for.
-        service: String,
-        /// What there is.
-        known: Vec<String>,
-    },
-    /// A short name that several services end in.
-    #[error("service {service} is ambiguous, say which: {}", some_of(.candidates))]
-    Ambiguous {
-        /// As asked for.
-        service: String,
-        /// Their full names.
-        candidates: Vec<String>,
-    },
-    /// No such method in the service.
-    #[error("service {service} has no method {method}; it has {}", some_of(.known))]
-    NoMethod {
-        /// Full name of the service.
-        service: String,
-        /// As asked for.
-        method: String,
-        /// What there is.
-        known: Vec<String>,
-    },
-    /// A streaming method cannot be called through a unary RPC.
-    #[error("method {method} streams, which needs a native gRPC call")]
-    Streaming {
-        /// As asked for.
-        method: String,
-    },
-    /// The input is said to be of another type.
-    #[error("the method takes {wanted}, but input.type_url names {found}")]
-    WrongInputType {
-        /// Full name of the request message.
-        wanted: String,
-        /// What the `Any` said.
-        found: String,
-    },
+/// KiB of descriptors that wait to be registered. 65,536: sixteen of the largest messages; more are RESOURCE_EXHAUSTED.
+const WAITING_KIB: usize = 64 << 10;
+/// Snapshots that are worked out at once. 2: a flood of hostile descriptors leaves CPU to calls.
+const WORKERS: usize = 2;
+
+/// All schemas of a node.
+pub struct Registry {
+    blank: Snapshot,
+    spaces: RwLock<HashMap<Namespace, Arc<Space>>>,
+    store: Arc<dyn Store>,
+    config: Config,
+    workers: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+    changed: watch::Sender<u64>,
+    lifecycle: Lifecycle,
 }
 
-/// Checks a permitted `call` against what the component says about itself. Without a schema every call fits.
-pub fn validate(_permit: &Permit, call: Call, schema: Option<&Schema>) -> Result<ValidCall, CallError> {
-    let Some(schema) = schema else {
-        let service = call.service.as_str().to_owned();
-        return Ok(ValidCall { call, service, output_type: None });
-    };
-    let service = find_service(schema, &call)?;
-    let name = call.method.as_str();
-    let Some(method) = service.methods.iter().find(|method| method.name == name) else {
-        let known = service.methods.iter().map(|method| method.name.clone()).collect();
-        return Err(CallError::NoMethod { service: service.name.clone(), method: name.to_owned(), known });
-    };
-    if method.streams() {
-        return Err(CallError::Streaming { method: name.to_owned() });
-    }
-    if let Some(type_url) = &call.input_type_url {
-        check_input_type(type_url, &method.input)?;
-    }
-    let (service, output_type) = (service.name.clone(), Some(method.output.clone()));
-    Ok(ValidCall { call, service, output_type })
+/// One namespace: what it knows now, and whose turn it is to change that.
+struct Space {
+    live: ArcSwap<Snapshot>,
+    turn: Arc<Mutex<()>>,
 }
 
-/// Any prefix before the last slash is allowed. Source: google/protobuf/any.proto.
-fn check_input_type(type_url: &str, wanted: &str) -> Result<(), CallError> {
-    if type_url.rsplit('/').next() == Some(wanted) {
-        return Ok(());
+impl Space {
+    fn of(snapshot: Snapshot) -> Arc<Self> {
+        Arc::new(Self { live: ArcSwap::from_pointee(snapshot), turn: Arc::default() })
     }
-    let found = if type_url.is_empty() { "nothing".to_owned() } else { one_line(type_url, 256) };
-    Err(CallError::WrongInputType { wanted: wanted.to_owned(), found })
 }
 
-fn find_service<'a>(schema: &'a Schema, call: &Call) -> Result<&'a Service, CallError> {
-    let exact = schema.services().iter().find(|service| service.name == call.service.as_str());
-    if let Some(service) = exact {
-        return Ok(service);
-    }
-    let mut candidates = schema.services().iter().filter(|service| call.service.means(&service.name));
-    let names = |services: &mut dyn Iterator<Item = &Service>| services.map(|s| s.name.clone()).collect();
-    match (candidates.next(), candidates.next()) {
-        (Some(only), None) => Ok(only),
-        (None, _) => {
-            Err(CallError::NoService { service: call.service.to_string(), known: names(&mut schema.services().iter()) })
+impl Registry {
+    /// What the namespace knows now. No I/O; one that nothing was registered in knows the node's own services.
+    pub fn snapshot(&self, namespace: &Namespace) -> Arc<Snapshot> {
+        match self.read().get(namespace) {
+            Some(space) => space.live.load_full(),
+            None => Arc::new(self.blank(namespace)),
         }
-        (Some(one), Some(two)) => Err(CallError::Ambiguous {
-            service: call.service.to_string(),
-            candidates: names(&mut [one, two].into_iter().chain(candidates)),
-        }),
     }
+
+    /// What the namespace would know if nothing had been registered in it: for callers who may not see what was.
+    pub fn unused(&self, namespace: &Namespace) -> Arc<Snapshot> {
+        Arc::new(self.blank(namespace))
+    }
+
+    /// The namespaces that something was registered in, ordered.
+    pub fn namespaces(&self) -> Vec<Namespace> {
+        let spaces = self.read();
+        let used = spaces.iter().filter(|(_, space)| !space.live.load().is_blank());
+        let mut names: Vec<Namespace> = used.map(|(name, _)| name.clone()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Counts the changes in all namespaces, for whoever has to follow them.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    fn blank(&self, namespace: &Namespace) -> Snapshot {
+        Snapshot { namespace: namespace.clone(), pool: Arc::clone(&self.blank.pool), ..self.blank.clone() }
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, HashMap<Namespace, Arc<Space>>> {
+        self.spaces.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The namespace's place, made if need be.
+    fn space(&self, namespace: &Namespace) -> Result<Arc<Space>, RegistryError> {
+        if let Some(space) = self.read().get(namespace) {
+            return Ok(Arc::clone(space));
+        }
+        let mut spaces = self.spaces.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(space) = spaces.get(namespace) {
+            return Ok(Arc::clone(space));
+        }
+        if spaces.len() >= self.config.namespaces {
+            // Places of registrations that were refused, or taken away again; not those that somebody works in.
+            spaces.retain(|_, space| !space.live.load().is_blank() || Arc::strong_count(space) > 1);
+        }
+        if spaces.len() >= self.config.namespaces {
+            let most = self.config.namespaces;
+            return Err(RegistryError::TooMany { what: "namespaces with registrations (registry.namespaces)", most });
+        }
+        let space = Space::of(self.blank(namespace));
+        spaces.insert(namespace.clone(), Arc::clone(&space));
+        Ok(space)
+    }
+}
+
+/// Unix microseconds.
+fn now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_micros()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

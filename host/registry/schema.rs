@@ -1,47 +1,25 @@
-//! The services and methods of one descriptor set, resolved once.
+//! The services and types that a component says it has, resolved once.
 
+use super::call::{CallError, pick};
+use super::service::{MethodRef, Service};
+use super::source::Source;
+use super::vet::{self, VetError};
+use super::wire::Shapes;
+use super::{link, raw};
+use crate::domain::{MethodName, ServiceName, one_line};
+use bytes::Bytes;
 use prost::Message as _;
 use prost_reflect::DescriptorPool;
 use prost_types::FileDescriptorSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 /// Services with their methods, and the types they speak. Immutable.
 #[derive(Debug)]
 pub struct Schema {
     pool: DescriptorPool,
-    services: Vec<Service>,
-    encoded_bytes: usize,
-}
-
-/// One service.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Service {
-    /// Full protobuf name.
-    pub name: String,
-    /// In declaration order.
-    pub methods: Vec<Method>,
-}
-
-/// One method.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Method {
-    /// Simple name.
-    pub name: String,
-    /// Full name of the request message.
-    pub input: String,
-    /// Full name of the reply message.
-    pub output: String,
-    /// Whether the client sends a stream.
-    pub client_streaming: bool,
-    /// Whether the server sends a stream.
-    pub server_streaming: bool,
-}
-
-impl Method {
-    /// Whether either side streams.
-    pub fn streams(&self) -> bool {
-        self.client_streaming || self.server_streaming
-    }
+    services: Vec<Arc<Service>>,
+    files: Vec<Source>,
+    encoded: Bytes,
 }
 
 /// A descriptor set that is none.
@@ -57,6 +35,9 @@ pub enum SchemaError {
         /// The ceiling.
         most: usize,
     },
+    /// A file that is over a ceiling or not right in itself.
+    #[error(transparent)]
+    File(#[from] VetError),
     /// Not a `FileDescriptorSet`, or one whose files do not fit together.
     #[error("the descriptors are not valid: {0}")]
     Invalid(String),
@@ -67,23 +48,44 @@ impl Schema {
     pub const MAX_BYTES: usize = 512 << 10;
     /// Files of a set. Source: threats.md B3.
     pub const MAX_FILES: usize = 256;
+    /// Services of a set. 500: what one write of the store takes with room to spare; a plugin has a few.
+    pub const MAX_SERVICES: usize = 500;
 
     /// Reads an encoded `google.protobuf.FileDescriptorSet` in which `google/protobuf/*` imports may be left out.
     ///
-    /// * errors: `TooLarge`, `Invalid`. Hostile bytes are expected here; nothing of them is trusted.
+    /// * errors: hostile bytes are expected here; nothing of them is trusted.
     pub fn decode(bytes: &[u8]) -> Result<Self, SchemaError> {
         Self::within("bytes", bytes.len(), Self::MAX_BYTES)?;
-        let set = FileDescriptorSet::decode(bytes)
-            .map_err(|why| SchemaError::Invalid(crate::domain::one_line(&why.to_string(), 512)))?;
-        Self::within("files", set.file.len(), Self::MAX_FILES)?;
-        // prost-reflect panics on some odd option paths; a set that makes it do so is not valid.
-        let built = catch_unwind(AssertUnwindSafe(|| build(bytes)));
-        built.unwrap_or_else(|_| Err(SchemaError::Invalid("the files do not fit together".to_owned())))
+        let invalid = |why: String| SchemaError::Invalid(one_line(&why, 512));
+        FileDescriptorSet::decode(bytes).map_err(|why| invalid(why.to_string()))?;
+        let encoded = Bytes::copy_from_slice(bytes);
+        let mut files = Vec::new();
+        for file in raw::files(&encoded) {
+            Self::within("files", files.len() + 1, Self::MAX_FILES)?;
+            let vetted = vet::vet(&file)?;
+            // Copies of the bundled files are passed over: ours are there already.
+            if !vetted.proto.name().starts_with("google/protobuf/") {
+                files.push(Source::new(vetted, &[], false, 0, 0));
+            }
+        }
+        Self::within("services", files.iter().map(|file| file.services.len()).sum(), Self::MAX_SERVICES)?;
+        link::check(&files)?;
+        let (pool, services) = build(&files).map_err(SchemaError::Invalid)?;
+        let encoded = raw::set(files.iter().map(|source| &source.raw));
+        Ok(Self { pool, services, files, encoded })
     }
 
     /// All services, by file and declaration order.
-    pub fn services(&self) -> &[Service] {
+    pub fn services(&self) -> &[Arc<Service>] {
         &self.services
+    }
+
+    /// The method that a call names.
+    ///
+    /// * errors: `NoService`, `Ambiguous`, `NoMethod`.
+    pub fn find_method(&self, service: &ServiceName, method: &MethodName) -> Result<MethodRef, CallError> {
+        let service = pick(&self.services, service)?;
+        service.pick(method).ok_or_else(|| CallError::no_method(service, method))
     }
 
     /// The types, for JSON and for looking inside messages.
@@ -91,9 +93,19 @@ impl Schema {
         &self.pool
     }
 
-    /// Size of the set that this was read from.
-    pub fn encoded_bytes(&self) -> usize {
-        self.encoded_bytes
+    /// The component's files, without `google/protobuf/*`, as they stand in it.
+    pub fn files(&self) -> impl Iterator<Item = &Bytes> {
+        self.files.iter().map(|source| &source.raw)
+    }
+
+    /// Their names.
+    pub fn file_names(&self) -> Vec<Arc<str>> {
+        self.files.iter().map(|source| Arc::clone(&source.name)).collect()
+    }
+
+    /// The same as one encoded set.
+    pub fn encoded(&self) -> &Bytes {
+        &self.encoded
     }
 
     fn within(what: &'static str, found: usize, most: usize) -> Result<(), SchemaError> {
@@ -101,28 +113,19 @@ impl Schema {
     }
 }
 
-fn build(bytes: &[u8]) -> Result<Schema, SchemaError> {
-    // A copy of the pool that prost-reflect starts with: the well-known types and nothing else.
-    let mut pool = DescriptorPool::global();
-    let known = pool.files().len();
-    // From the raw bytes, so that custom options survive.
-    pool.decode_file_descriptor_set(bytes)
-        .map_err(|why| SchemaError::Invalid(crate::domain::one_line(&why.to_string(), 512)))?;
-    let own = pool.files().skip(known).flat_map(|file| file.services().collect::<Vec<_>>());
-    let services = own
-        .map(|service| Service {
-            name: service.full_name().to_owned(),
-            methods: service
-                .methods()
-                .map(|method| Method {
-                    name: method.name().to_owned(),
-                    input: method.input().full_name().to_owned(),
-                    output: method.output().full_name().to_owned(),
-                    client_streaming: method.is_client_streaming(),
-                    server_streaming: method.is_server_streaming(),
-                })
-                .collect(),
-        })
-        .collect();
-    Ok(Schema { pool, services, encoded_bytes: bytes.len() })
+fn build(files: &[Source]) -> Result<(DescriptorPool, Vec<Arc<Service>>), String> {
+    // On a copy of the pool that prost-reflect starts with: the well-known types and nothing else.
+    let bundled = DescriptorPool::global();
+    let known = bundled.files().len();
+    let pool = link::pool(bundled, link::set(files))?;
+    let shapes = Arc::new(Shapes::of(&pool));
+    let mut services = Vec::new();
+    for file in pool.files().skip(known) {
+        let raws = raw::services(&file.encode_to_vec().into());
+        for (service, raw) in file.services().zip(raws) {
+            let service = Service::of(&service, raw.raw, &shapes).ok_or("a method's type is missing")?;
+            services.push(Arc::new(service));
+        }
+    }
+    Ok((pool, services))
 }

@@ -1,10 +1,11 @@
 use super::*;
-use crate::domain::{CodeSource, Deadline, LimitRequest};
+use crate::domain::{Call, CodeSource, Deadline, LimitRequest};
 use crate::tenancy::{Caller, Tenancy, Verb};
 use prost::Message as _;
 use prost_types::{
     DescriptorProto, FileDescriptorProto, FileDescriptorSet, MethodDescriptorProto, ServiceDescriptorProto,
 };
+use std::sync::Arc;
 use std::time::Duration;
 
 fn method(name: &str, server_streaming: bool) -> MethodDescriptorProto {
@@ -56,13 +57,15 @@ fn check(service: &str, method: &str, type_url: &str) -> Result<ValidCall, CallE
         deadline: Deadline::after(Duration::from_secs(1)),
     };
     let permit = Tenancy.authorize(Caller::Anonymous, &call.namespace, Verb::Invoke).unwrap();
-    validate(&permit, call, Some(&schema()))
+    let nothing = Snapshot::new(call.namespace.clone(), Arc::default());
+    validate(&permit, call, Some(&schema()), &nothing)
 }
 
 #[tokio::test]
 async fn a_call_that_fits_learns_its_types() {
     let valid = check("One", "Get", "type.example/t.v1.Ask").unwrap();
-    assert_eq!((valid.service(), valid.output_type()), ("t.v1.One", Some("t.v1.Tell")));
+    let output = valid.method().map(|method| method.method().output.name());
+    assert_eq!((valid.service(), output), ("t.v1.One", Some("t.v1.Tell")));
     assert!(check("t.v2.Two", "Get", "/t.v1.Ask").is_ok());
     assert!(check("One", "Get", "absent").is_ok(), "no input stands for the empty message");
     assert!(check("One", "Get", "").is_err(), "an input without a type does not");
@@ -71,8 +74,7 @@ async fn a_call_that_fits_learns_its_types() {
 #[tokio::test]
 async fn a_call_that_does_not_fit_learns_what_would() {
     let known = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
-    let no_service =
-        CallError::NoService { service: "Three".into(), known: known(&["t.v1.One", "t.v1.Two", "t.v2.Two"]) };
+    let no_service = CallError::NoService { service: "Three".into(), known: "t.v1.One, t.v1.Two, t.v2.Two".into() };
     assert_eq!(check("Three", "Get", "").err(), Some(no_service));
     let ambiguous = CallError::Ambiguous { service: "Two".into(), candidates: known(&["t.v1.Two", "t.v2.Two"]) };
     assert_eq!(check("Two", "Get", "").err(), Some(ambiguous));

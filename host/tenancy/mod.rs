@@ -17,8 +17,10 @@ pub enum Caller {
 pub enum Verb {
     /// Call a method of code that is there.
     Invoke,
-    /// Bring code and run it.
+    /// Bring code and run it, register types, take either away.
     Deploy,
+    /// See what services and types there are.
+    Discover,
 }
 
 /// Proof that a caller may do something in a namespace. Only [`Tenancy::authorize`] makes one.
@@ -40,18 +42,19 @@ impl Permit {
 pub struct Denied;
 
 /// The policy decision point.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Tenancy;
 
 impl Tenancy {
-    /// Name of the node's own namespace. Source: semantics.md section 1.
-    const SYSTEM: &'static str = "system";
-
     /// Decides whether `caller` may do `verb` in `namespace`.
     pub fn authorize(&self, caller: Caller, namespace: &Namespace, verb: Verb) -> Result<Permit, Denied> {
         match (caller, verb) {
-            (Caller::Anonymous, Verb::Invoke | Verb::Deploy) if namespace.as_str() == Self::SYSTEM => Err(Denied),
-            (Caller::Anonymous, Verb::Invoke | Verb::Deploy) => Ok(Permit { namespace: namespace.clone() }),
+            (Caller::Anonymous, Verb::Invoke | Verb::Deploy | Verb::Discover) if *namespace == Namespace::system() => {
+                Err(Denied)
+            }
+            (Caller::Anonymous, Verb::Invoke | Verb::Deploy | Verb::Discover) => {
+                Ok(Permit { namespace: namespace.clone() })
+            }
         }
     }
 }
@@ -62,7 +65,7 @@ mod tests {
 
     #[test]
     fn nobody_runs_code_in_system() {
-        for verb in [Verb::Invoke, Verb::Deploy] {
+        for verb in [Verb::Invoke, Verb::Deploy, Verb::Discover] {
             let system = "system".parse().unwrap();
             assert_eq!(Tenancy.authorize(Caller::Anonymous, &system, verb).err(), Some(Denied));
             let other = "System".parse().unwrap();
