@@ -1,6 +1,7 @@
 //! What generated code and [`export!`](crate::export) call. Not for people: it changes without notice.
 
-use crate::{Context, Fault};
+use crate::stream::decode;
+use crate::{Context, Exchange, Fault, Receiver, Sender};
 use prost::Message;
 
 pub use crate::plugin::Route;
@@ -18,10 +19,57 @@ pub fn answer<I: Message + Default, O: Message>(
     input: &[u8],
     method: impl FnOnce(&Context, I) -> Result<O, Fault>,
 ) -> Result<Vec<u8>, Fault> {
-    let request = I::decode(input).map_err(|error| {
-        Fault::invalid_argument(["the request is no ", type_name, ": ", &error.to_string()].concat())
-    })?;
+    let request = decode("the request", type_name, input)?;
     method(context, request).map(|reply| reply.encode_to_vec())
+}
+
+/// Runs a method that takes one request and streams its replies. What may come after the request is not read.
+pub fn server_streaming<I: Message + Default, O: Message>(
+    type_name: &'static str,
+    context: &Context,
+    exchange: &Exchange,
+    method: impl FnOnce(&Context, I, &mut Sender<O>) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let input = exchange.next()?;
+    let input =
+        input.ok_or_else(|| Fault::invalid_argument(["the request, a ", type_name, ", did not come"].concat()))?;
+    let request = decode("the request", type_name, &input)?;
+    method(context, request, &mut Sender::of(exchange))
+}
+
+/// Runs a method that takes a stream of requests and gives one reply.
+pub fn client_streaming<I: Message + Default, O: Message>(
+    type_name: &'static str,
+    context: &Context,
+    exchange: &Exchange,
+    method: impl FnOnce(&Context, &mut Receiver<I>) -> Result<O, Fault>,
+) -> Result<(), Fault> {
+    let reply = method(context, &mut Receiver::of(exchange, type_name))?;
+    Sender::of(exchange).send(reply)
+}
+
+/// Runs a method that streams both ways.
+pub fn bidirectional<I: Message + Default, O: Message>(
+    type_name: &'static str,
+    context: &Context,
+    exchange: &Exchange,
+    method: impl FnOnce(&Context, &mut Receiver<I>, &mut Sender<O>) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    method(context, &mut Receiver::of(exchange, type_name), &mut Sender::of(exchange))
+}
+
+/// The fault for a unary call of a method that streams. A native command gives it too: its contract has one request and
+/// one reply.
+#[must_use]
+pub fn streams(service: &str, method: &str) -> Fault {
+    let why = " streams: it needs a streaming call, of the plugin as a component";
+    Fault::unimplemented([service, "/", method, why].concat())
+}
+
+/// The fault for a streaming call of a method that does not stream.
+#[must_use]
+pub fn no_stream(service: &str, method: &str) -> Fault {
+    Fault::unimplemented([service, "/", method, " does not stream: it takes one message and gives one"].concat())
 }
 
 /// The fault for a method that the service does not have.
@@ -52,6 +100,44 @@ mod tests {
         assert_eq!(fault.code(), Code::InvalidArgument);
         assert!(fault.message().starts_with("the request is no google.rpc.FieldViolation: "), "{fault}");
         assert!(fault.message().contains("FieldViolation.field"), "{fault}");
+    }
+
+    fn bytes(field: &str) -> Vec<u8> {
+        FieldViolation { field: field.into(), ..Default::default() }.encode_to_vec()
+    }
+
+    fn watch(requests: &[&[u8]]) -> (Result<(), Fault>, Vec<Vec<u8>>) {
+        let exchange = Exchange::of(requests.iter().map(|request| request.to_vec()));
+        let context = Context::new("acme", "s", "M");
+        let twice = |_: &Context, request: FieldViolation, replies: &mut Sender<FieldViolation>| {
+            replies.send(request.clone())?;
+            replies.send(request)
+        };
+        (server_streaming("google.rpc.FieldViolation", &context, &exchange, twice), exchange.sent())
+    }
+
+    #[test]
+    fn a_server_stream_has_one_request() {
+        assert_eq!(watch(&[&bytes("a")]), (Ok(()), vec![bytes("a"), bytes("a")]));
+        let (none, sent) = watch(&[]);
+        assert_eq!(
+            none.unwrap_err().to_string(),
+            "INVALID_ARGUMENT: the request, a google.rpc.FieldViolation, did not come"
+        );
+        let (wrong, also_sent) = watch(&[b"\x0a\x02\xff\xff"]);
+        assert!(wrong.unwrap_err().message().starts_with("the request is no google.rpc.FieldViolation: "));
+        assert!(sent.is_empty() && also_sent.is_empty());
+    }
+
+    #[test]
+    fn a_client_stream_has_one_reply() {
+        let exchange = Exchange::of([bytes("a"), bytes("b")]);
+        let join = |_: &Context, requests: &mut Receiver<FieldViolation>| {
+            let fields = requests.map(|request| Ok(request?.field)).collect::<Result<String, Fault>>()?;
+            Ok(FieldViolation { field: fields, ..Default::default() })
+        };
+        client_streaming("google.rpc.FieldViolation", &Context::new("acme", "s", "M"), &exchange, join).unwrap();
+        assert_eq!(exchange.sent(), [bytes("ab")]);
     }
 
     #[test]

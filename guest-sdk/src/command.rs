@@ -2,7 +2,8 @@
 //!
 //! argv = namespace, service, method; standard input = the request's bytes; standard output = the reply's bytes;
 //! standard error = log lines; exit code 0, or 64 + n for gRPC code n with standard error's last line as the message.
-//! Left out, because the contract has no place for them: request metadata and the details of a fault.
+//! Left out, because the contract has no place for them: streaming methods (UNIMPLEMENTED), request metadata, and the
+//! details of a fault.
 
 use crate::logging::{self, one_line};
 use crate::plugin::{Route, dispatch};

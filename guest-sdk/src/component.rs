@@ -1,9 +1,10 @@
 //! The plugin as a component: the guest interface of `wit/collector.wit` on one side, [`Plugin`](crate::Plugin) on the other.
 
-use crate::plugin::{Route, dispatch};
-use crate::{Code, Context, Fault, logging};
+use crate::plugin::{Route, dispatch, dispatch_stream};
+use crate::{Code, Context, Exchange, Fault, logging};
+use bindings::collector::plugin::streaming;
 use bindings::collector::plugin::types;
-use bindings::exports::collector::plugin::handler;
+use bindings::exports::collector::plugin::{handler, stream_handler};
 
 #[allow(
     unsafe_code,
@@ -37,33 +38,47 @@ impl<S: Services> handler::Guest for S {
     }
 }
 
+impl<S: Services> stream_handler::Guest for S {
+    fn handle_stream(method: String, call: streaming::Exchange) -> Result<(), stream_handler::Fault> {
+        logging::install();
+        let exchange = Exchange::of_node(call);
+        dispatch_stream(S::ROUTES, &Context::of_node(method), &exchange).map_err(stream_handler::Fault::from)
+    }
+}
+
 impl From<Fault> for types::Fault {
     fn from(fault: Fault) -> Self {
         Self { code: fault.code().into(), message: fault.message().to_owned(), details: fault.encode_details() }
     }
 }
 
-impl From<Code> for types::Code {
-    fn from(code: Code) -> Self {
-        match code {
-            Code::Cancelled => Self::Cancelled,
-            Code::Unknown => Self::Unknown,
-            Code::InvalidArgument => Self::InvalidArgument,
-            Code::DeadlineExceeded => Self::DeadlineExceeded,
-            Code::NotFound => Self::NotFound,
-            Code::AlreadyExists => Self::AlreadyExists,
-            Code::PermissionDenied => Self::PermissionDenied,
-            Code::ResourceExhausted => Self::ResourceExhausted,
-            Code::FailedPrecondition => Self::FailedPrecondition,
-            Code::Aborted => Self::Aborted,
-            Code::OutOfRange => Self::OutOfRange,
-            Code::Unimplemented => Self::Unimplemented,
-            Code::Internal => Self::Internal,
-            Code::Unavailable => Self::Unavailable,
-            Code::DataLoss => Self::DataLoss,
-            Code::Unauthenticated => Self::Unauthenticated,
-        }
+/// A fault of the node's own; those have no details.
+impl From<types::Fault> for Fault {
+    fn from(fault: types::Fault) -> Self {
+        Self::new(fault.code.into(), fault.message)
     }
+}
+
+macro_rules! same_codes {
+    ($($code:ident)+) => {
+        impl From<Code> for types::Code {
+            fn from(code: Code) -> Self {
+                match code { $(Code::$code => Self::$code,)+ }
+            }
+        }
+
+        impl From<types::Code> for Code {
+            fn from(code: types::Code) -> Self {
+                match code { $(types::Code::$code => Self::$code,)+ }
+            }
+        }
+    };
+}
+
+same_codes! {
+    Cancelled Unknown InvalidArgument DeadlineExceeded NotFound AlreadyExists
+    PermissionDenied ResourceExhausted FailedPrecondition Aborted OutOfRange Unimplemented
+    Internal Unavailable DataLoss Unauthenticated
 }
 
 /// What the node answers.

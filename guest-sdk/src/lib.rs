@@ -78,6 +78,42 @@
 //! `crate-type = ["cdylib", "rlib"]`), upload the `.wasm`, call it with any gRPC client. The component carries its
 //! own descriptors, so the node knows its types without running it.
 //!
+//! # Streaming
+//!
+//! A method of the contract that says `stream` is a method of the trait like any other:
+//!
+//! | `rpc` | its function |
+//! |---|---|
+//! | `Say(Ask) returns (Reply)` | `fn say(&Context, Ask) -> Result<Reply, Fault>` |
+//! | `Watch(Ask) returns (stream Reply)` | `fn watch(&Context, Ask, &mut Sender<Reply>) -> Result<(), Fault>` |
+//! | `Sum(stream Ask) returns (Reply)` | `fn sum(&Context, &mut Receiver<Ask>) -> Result<Reply, Fault>` |
+//! | `Chat(stream Ask) returns (stream Reply)` | `fn chat(&Context, &mut Receiver<Ask>, &mut Sender<Reply>) -> Result<(), Fault>` |
+//!
+//! [`Receiver`] is an iterator that waits for the client's next message; [`Sender::send`] waits while the client does not
+//! read. Nothing piles up on either side, so a stream may be longer than memory. What was sent before a fault has been
+//! sent: the client gets those messages, then the status.
+//!
+//! ```
+//! # use collector_guest::prost;
+//! # #[derive(Clone, PartialEq, prost::Message)]
+//! # struct Line { #[prost(string, tag = "1")] text: String }
+//! use collector_guest::{Context, Fault, Receiver, Sender};
+//!
+//! fn chat(_: &Context, lines: &mut Receiver<Line>, replies: &mut Sender<Line>) -> Result<(), Fault> {
+//!     for line in lines {
+//!         let Line { text } = line?; // a message that is no `Line` is a fault
+//!         replies.send(Line { text: text.to_uppercase() })?; // nobody reads any more: a fault too
+//!     }
+//!     Ok(())
+//! }
+//!
+//! // A test brings its own streams:
+//! let context = Context::new("acme", "chat.v1.Chat", "Chat");
+//! let mut replies = Sender::collecting();
+//! chat(&context, &mut Receiver::from(vec![Line { text: "hi".into() }]), &mut replies).unwrap();
+//! assert_eq!(replies.sent(), [Line { text: "HI".into() }]);
+//! ```
+//!
 //! # The life of a call
 //!
 //! Every call gets a fresh instance, which is gone after it: nothing in memory outlives a call, and two calls never
@@ -104,8 +140,9 @@
 //! fn main() -> std::process::ExitCode { greeter::command_main() }
 //! ```
 //!
-//! A command has no request metadata, and of a fault only code and message arrive, not the details. Its standard output
-//! *is* the reply: what a component may `println!` as a line for the log would spoil it, so log with [`log`].
+//! A command answers unary calls only. It has no request metadata, and of a fault only code and message arrive, not the
+//! details. Its standard output *is* the reply: what a component may `println!` as a line for the log would spoil it, so
+//! log with [`log`].
 
 // The doc tests and the generated code say `collector_guest`, and so does code of this crate that uses them.
 extern crate self as collector_guest;
@@ -121,10 +158,12 @@ mod fault;
 mod logging;
 mod plugin;
 pub mod rpc;
+mod stream;
 
 pub use context::{Context, Metadata};
 pub use fault::{Code, Fault};
 pub use plugin::Plugin;
+pub use stream::{Exchange, Receiver, Sender};
 
 // So that a plugin needs no dependency but this crate.
 pub use log;

@@ -3,7 +3,6 @@
 use crate::Error;
 use prost::Message;
 use prost_reflect::{DynamicMessage, FileDescriptor, ReflectMessage, Value};
-use prost_types::source_code_info::Location;
 use prost_types::{FileDescriptorProto, FileDescriptorSet};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -16,8 +15,6 @@ pub(crate) struct Schema {
     /// Encoded `FileDescriptorSet` for the component: the same files without comments and without `google/protobuf/*`,
     /// which every node has. Custom options are kept.
     pub(crate) embedded: Vec<u8>,
-    /// Where the files are, by the names they have in `files`.
-    paths: BTreeMap<String, PathBuf>,
 }
 
 impl Schema {
@@ -44,23 +41,7 @@ impl Schema {
         let carried: Vec<FileDescriptor> =
             compiler.descriptor_pool().files().filter(|file| !is_well_known(file.name())).collect();
         let embedded = embed(&carried, &imported).map_err(|error| Error::Proto(error.to_string()))?;
-        let paths =
-            compiler.files().filter_map(|file| Some((file.name().to_owned(), file.path()?.to_owned()))).collect();
-        Ok(Self { files, embedded, paths })
-    }
-
-    /// `file:line:column` of the method at these places in the descriptors, as far as it is known.
-    pub(crate) fn place_of(&self, file: &FileDescriptorProto, service: usize, method: usize) -> String {
-        let path =
-            self.paths.get(file.name()).map_or_else(|| file.name().to_owned(), |path| path.display().to_string());
-        // Source: descriptor.proto, SourceCodeInfo.Location.path: field 6 is `service`, field 2 in that is `method`.
-        let wanted = [6, service, 2, method];
-        let is_wanted = |at: &&Location| at.path.iter().map(|n| usize::try_from(*n).ok()).eq(wanted.map(Some));
-        let location = file.source_code_info.iter().flat_map(|info| &info.location).find(is_wanted);
-        match location.map(|at| at.span.as_slice()) {
-            Some([line, column, ..]) => format!("{path}:{}:{}", line + 1, column + 1),
-            _ => path,
-        }
+        Ok(Self { files, embedded })
     }
 
     /// Package of the first file that has a service: its code carries the descriptors.

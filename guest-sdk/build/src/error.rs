@@ -9,8 +9,6 @@ pub enum Error {
     NoOutDir,
     /// Not proto, or not right: `file:line:column: what`.
     Proto(String),
-    /// Right, but more than the SDK can do yet: one line per finding.
-    Unsupported(Vec<String>),
     /// This folder could not be written to.
     Write(PathBuf, io::Error),
 }
@@ -41,7 +39,6 @@ impl fmt::Display for Error {
                 f.write_str("OUT_DIR is not set: call this from a build script, or name a folder with Builder::out_dir")
             }
             Self::Proto(message) => f.write_str(message),
-            Self::Unsupported(findings) => f.write_str(&findings.join("\n")),
             Self::Write(folder, error) => write!(f, "cannot write to {}: {error}", folder.display()),
         }
     }
@@ -58,7 +55,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Write(_, error) => Some(error),
-            Self::NoOutDir | Self::Proto(_) | Self::Unsupported(_) => None,
+            Self::NoOutDir | Self::Proto(_) => None,
         }
     }
 }

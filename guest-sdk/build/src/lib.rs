@@ -4,8 +4,8 @@
 //! collector_guest_build::compile("proto/greeter.proto");
 //! ```
 //!
-//! For every message there is a struct, for every service `Greeter` a trait `Greeter` to implement and a type
-//! `GreeterService<T>` to export; `collector_guest::include_proto!("greeter.v1")` brings them in. The component also
+//! For every message there is a struct, for every service `Greeter` a trait `Greeter` to implement, its methods unary or
+//! streaming as the contract says, and a type `GreeterService<T>` to export; `collector_guest::include_proto!("greeter.v1")` brings them in. The component also
 //! gets the descriptors of all that, in a custom section named [`SECTION`], so that a node knows the plugin's types
 //! without running it.
 //!
@@ -85,7 +85,6 @@ impl Builder {
             println!("cargo::rerun-if-changed={}", path.display());
         }
         let schema = Schema::compile(&protos, &includes)?;
-        service::refuse_streaming(&schema)?;
         service::write(schema, &out_dir).map_err(|error| Error::Write(out_dir, error))
     }
 }

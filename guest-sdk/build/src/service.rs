@@ -1,6 +1,5 @@
 //! Rust for the services: what [`prost_build`] does not write.
 
-use crate::Error;
 use crate::descriptors::Schema;
 use prost_build::{Method, Service, ServiceGenerator};
 use std::fmt::Write;
@@ -11,25 +10,6 @@ use std::path::Path;
 const DESCRIPTORS: &str = "collector.descriptors.bin";
 /// File that brings in all packages, each in its module.
 const MODULES: &str = "collector.protos.rs";
-/// Why a streaming method is refused.
-const LATER: &str = "this version of the SDK makes unary methods only, streaming comes with a later one (issue 3)";
-
-/// A streaming method is an error that names it, not a method that is not there.
-pub(crate) fn refuse_streaming(schema: &Schema) -> Result<(), Error> {
-    let mut findings = Vec::new();
-    for file in &schema.files.file {
-        for (s, service) in file.service.iter().enumerate() {
-            for (m, method) in service.method.iter().enumerate() {
-                if method.client_streaming() || method.server_streaming() {
-                    let place = schema.place_of(file, s, m);
-                    let service = full_name(file.package(), service.name());
-                    findings.push(format!("{place}: {service}.{} is streaming: {LATER}", method.name()));
-                }
-            }
-        }
-    }
-    if findings.is_empty() { Ok(()) } else { Err(Error::Unsupported(findings)) }
-}
 
 /// Writes one Rust file per package, one that includes them all, and the descriptors.
 pub(crate) fn write(schema: Schema, out_dir: &Path) -> io::Result<()> {
@@ -79,24 +59,36 @@ fn write_trait(service: &Service, code: &mut String) -> std::fmt::Result {
     service.comments.append_with_indent(0, code);
     writeln!(code, "///\n/// An implementation is served by [`{}Service`].", service.name)?;
     writeln!(code, "pub trait {} {{", service.name)?;
-    for Method { name, proto_name, comments, input_type, output_type, .. } in &service.methods {
-        if comments.leading.is_empty() {
-            writeln!(code, "    /// Answers `{full}/{proto_name}`.")?;
+    for method in &service.methods {
+        if method.comments.leading.is_empty() {
+            writeln!(code, "    /// Answers `{full}/{}`.", method.proto_name)?;
         }
-        comments.append_with_indent(1, code);
-        writeln!(
-            code,
-            "    fn {name}(context: &::collector_guest::Context, request: {input_type}) \
-             -> ::core::result::Result<{output_type}, ::collector_guest::Fault>;"
-        )?;
+        method.comments.append_with_indent(1, code);
+        writeln!(code, "    fn {}{};", method.name, signature(method))?;
     }
     writeln!(code, "}}")
+}
+
+/// Parameters and result of a method of the trait, by what streams.
+fn signature(method: &Method) -> String {
+    let Method { input_type, output_type, .. } = method;
+    let requests = match method.client_streaming {
+        false => format!("request: {input_type}"),
+        true => format!("requests: &mut ::collector_guest::Receiver<{input_type}>"),
+    };
+    let (replies, result) = match method.server_streaming {
+        false => (String::new(), output_type.as_str()),
+        true => (format!(", replies: &mut ::collector_guest::Sender<{output_type}>"), "()"),
+    };
+    format!(
+        "(context: &::collector_guest::Context, {requests}{replies}) \
+         -> ::core::result::Result<{result}, ::collector_guest::Fault>"
+    )
 }
 
 fn write_plugin(service: &Service, code: &mut String) -> std::fmt::Result {
     let Service { name, proto_name, package, methods, .. } = service;
     let full = full_name(package, proto_name);
-    let known: Vec<String> = methods.iter().map(|method| format!("{:?}", method.proto_name)).collect();
     writeln!(
         code,
         "/// Serves `{full}` by an implementation `T` of [`{name}`]: `collector_guest::export!({name}Service<T>);`"
@@ -110,21 +102,59 @@ fn write_plugin(service: &Service, code: &mut String) -> std::fmt::Result {
         "    fn call(context: &::collector_guest::Context, method: &str, input: &[u8]) \
          -> ::core::result::Result<::collector_guest::prost::alloc::vec::Vec<u8>, ::collector_guest::Fault> {{"
     )?;
-    writeln!(code, "        match method {{")?;
-    for method in methods {
-        let input = method.input_proto_type.trim_start_matches('.');
+    if methods.iter().all(streams) {
+        writeln!(code, "        let _ = (context, input);")?;
+    }
+    write_arms(methods, unary_arm, code)?;
+    if methods.iter().any(streams) {
         writeln!(
             code,
-            "            {:?} => ::collector_guest::codegen::answer({input:?}, context, input, T::{}),",
-            method.proto_name, method.name
+            "    fn stream(context: &::collector_guest::Context, method: &str, exchange: &::collector_guest::Exchange) \
+             -> ::core::result::Result<(), ::collector_guest::Fault> {{"
         )?;
+        write_arms(methods, stream_arm, code)?;
+    }
+    writeln!(code, "}}")
+}
+
+/// The body of a function of `Plugin`: an arm for each method, and one for those that are not there.
+fn write_arms(methods: &[Method], arm: fn(&Method) -> String, code: &mut String) -> std::fmt::Result {
+    let known: Vec<String> = methods.iter().map(|method| format!("{:?}", method.proto_name)).collect();
+    writeln!(code, "        match method {{")?;
+    for method in methods {
+        writeln!(code, "            {:?} => {},", method.proto_name, arm(method))?;
     }
     writeln!(
         code,
         "            _ => ::core::result::Result::Err(::collector_guest::codegen::unknown_method(Self::NAME, method, &[{}])),",
         known.join(", ")
     )?;
-    writeln!(code, "        }}\n    }}\n}}")
+    writeln!(code, "        }}\n    }}")
+}
+
+fn streams(method: &Method) -> bool {
+    method.client_streaming || method.server_streaming
+}
+
+fn unary_arm(method: &Method) -> String {
+    if streams(method) {
+        return "::core::result::Result::Err(::collector_guest::codegen::streams(Self::NAME, method))".to_owned();
+    }
+    let input = method.input_proto_type.trim_start_matches('.');
+    format!("::collector_guest::codegen::answer({input:?}, context, input, T::{})", method.name)
+}
+
+fn stream_arm(method: &Method) -> String {
+    let kind = match (method.client_streaming, method.server_streaming) {
+        (false, false) => {
+            return "::core::result::Result::Err(::collector_guest::codegen::no_stream(Self::NAME, method))".to_owned();
+        }
+        (false, true) => "server_streaming",
+        (true, false) => "client_streaming",
+        (true, true) => "bidirectional",
+    };
+    let input = method.input_proto_type.trim_start_matches('.');
+    format!("::collector_guest::codegen::{kind}({input:?}, context, exchange, T::{})", method.name)
 }
 
 /// The node reads this section at upload. `#[used]` keeps it through link-time optimisation, and stripping takes only

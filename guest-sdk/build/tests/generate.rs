@@ -166,13 +166,61 @@ fn a_mistake_is_named_with_its_place() {
     assert_eq!(missing, "proto/y.proto: no such file");
 }
 
+const CHAT: &str = r#"
+syntax = "proto3";
+package chat.v1;
+service Chat {
+  // One line back.
+  rpc Echo(Line) returns (Line);
+  rpc Watch(Line) returns (stream Line);
+  rpc Sum(stream Line) returns (Line);
+  rpc Talk(stream Line) returns (stream Line);
+}
+message Line { string text = 1; }
+"#;
+
 #[test]
-fn a_streaming_method_is_named_with_its_place() {
-    let text = GREETER.replace("(HelloRequest) returns", "(stream HelloRequest) returns");
-    let project = Project::new(&[("x.proto", &text)]);
-    let error = project.compile(&["x.proto"]).unwrap_err();
-    let lines: Vec<_> = error.lines().collect();
-    assert_eq!(lines.len(), 2, "each one");
-    assert!(lines[0].starts_with("proto/x.proto:7:3: greeter.v1.Greeter.SayHello is streaming: "), "{error}");
-    assert!(!project.folder.path().join("out/greeter.v1.rs").exists(), "nothing is written");
+fn each_kind_of_streaming_has_its_signature_and_its_arm() {
+    let project = Project::new(&[("chat.proto", CHAT)]);
+    project.compile(&["chat.proto"]).unwrap();
+    // However the formatter may break lines.
+    let code = project.code("chat.v1").split_whitespace().collect::<Vec<_>>().join(" ");
+    let code = code.replace("( ", "(").replace(", )", ")");
+    let head = "context: &::collector_guest::Context,";
+    let requests = "requests: &mut ::collector_guest::Receiver<Line>";
+    let replies = "replies: &mut ::collector_guest::Sender<Line>";
+    let result = |ok| format!("-> ::core::result::Result<{ok}, ::collector_guest::Fault>;");
+    for part in [
+        format!("fn echo({head} request: Line) {}", result("Line")),
+        format!("fn watch({head} request: Line, {replies}) {}", result("()")),
+        format!("fn sum({head} {requests}) {}", result("Line")),
+        format!("fn talk({head} {requests}, {replies}) {}", result("()")),
+    ] {
+        assert!(code.contains(&part), "{part} is not in:\n{code}");
+    }
+    for part in [
+        "codegen::answer(\"chat.v1.Line\", context, input, T::echo)",
+        "codegen::server_streaming(\"chat.v1.Line\", context, exchange, T::watch)",
+        "codegen::client_streaming(\"chat.v1.Line\", context, exchange, T::sum)",
+        "codegen::bidirectional(\"chat.v1.Line\", context, exchange, T::talk)",
+        "::core::result::Result::Err(::collector_guest::codegen::no_stream(Self::NAME, method))",
+    ] {
+        assert_eq!(code.matches(part).count(), 1, "{part} is not once in:\n{code}");
+    }
+    assert_eq!(code.matches("codegen::streams(Self::NAME, method)").count(), 3, "a unary call of each");
+}
+
+#[test]
+fn a_service_without_streaming_has_no_code_for_it() {
+    let project = Project::new(&[("greeter.proto", GREETER)]);
+    project.compile(&["greeter.proto"]).unwrap();
+    assert!(!project.code("greeter.v1").contains("Exchange"));
+}
+
+#[test]
+fn a_service_of_streams_alone_makes_no_warnings() {
+    let text = CHAT.replace("rpc Echo(Line) returns (Line);", "");
+    let project = Project::new(&[("chat.proto", &text)]);
+    project.compile(&["chat.proto"]).unwrap();
+    assert!(project.code("chat.v1").contains("let _ = (context, input);"), "its unary function uses neither");
 }

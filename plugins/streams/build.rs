@@ -1,0 +1,5 @@
+//! Turns `proto/streams.proto` into Rust.
+
+fn main() {
+    collector_guest_build::compile("proto/streams.proto");
+}
