@@ -11,7 +11,7 @@ pub struct ExecFailure {
     #[source]
     pub error: ExecError,
     /// What the call used, if it got as far as an instance.
-    pub receipt: Option<Receipt>,
+    pub receipt: Option<Box<Receipt>>,
 }
 
 /// Why a guest gave no answer. The text of each is for the tenant; causes that name the host's insides are sources.
@@ -20,6 +20,9 @@ pub enum ExecError {
     /// Out of time, waiting or running.
     #[error("ran past its deadline")]
     Deadline,
+    /// A stream on which nothing moved.
+    #[error("the caller of the stream was silent for too long (limits.stream_idle_ms = {0})")]
+    Idle(u64),
     /// The node is going down and the grace period is over.
     #[error("the node is shutting down")]
     Draining,
@@ -52,6 +55,9 @@ pub enum ExecError {
     /// A ceiling on fuel was asked for where fuel is not counted.
     #[error("this node does not count fuel (wasm.metering = false), so it cannot limit it; leave fuel out")]
     Unmetered,
+    /// A streaming call of a command, or of a handler without `stream-handler`.
+    #[error("this component answers unary calls only; to stream it must be a handler, built with a newer SDK")]
+    NoStreaming,
     /// The component wants what this node does not give.
     #[error("the component imports what this node does not grant: {}", some_of(.0))]
     Imports(Vec<String>),

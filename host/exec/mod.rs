@@ -13,6 +13,7 @@ pub use error::{Cause, ExecError, ExecFailure};
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
+use tokio::sync::mpsc;
 
 /// A future that an executor hands out.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -50,8 +51,33 @@ pub struct Job {
     pub limits: Limits,
 }
 
+/// The two message streams of a streaming call. Both channels are bounded: whoever is slower slows the other.
+#[derive(Debug)]
+pub struct Streams {
+    /// Encoded request messages. Closed: the client has sent all it had. Each message is within `limits.input_bytes`,
+    /// which whoever fills this has checked.
+    pub inbound: mpsc::Receiver<Bytes>,
+    /// Encoded reply messages, each within `limits.output_bytes`. The other end dropped: nobody reads any more, and the
+    /// guest is told so when it sends.
+    pub outbound: mpsc::Sender<Bytes>,
+}
+
 /// Something that runs guests.
 pub trait Executor: Send + Sync {
+    /// Makes code ready to run, so that the first call does not wait for the compiler. Nothing of it runs.
+    ///
+    /// * errors: why it will never run here.
+    /// * cancel: safe; the work goes on for whoever calls next.
+    fn prepare<'a>(&'a self, code: &'a Code) -> BoxFuture<'a, Result<(), ExecError>>;
+
     /// Runs one call. Dropping the future stops the guest: wasm ends at its next yield, at most one tick later.
     fn run(&self, job: Job) -> BoxFuture<'_, Result<Outcome, ExecFailure>>;
+
+    /// Runs one streaming call, whichever direction streams. `Outcome::reply` is the guest's last word, after all that
+    /// it sent: no bytes if it ended well, or its fault.
+    ///
+    /// * `job`: its `input` is empty and not read.
+    /// * errors: as of [`Executor::run`], at any time, also after messages went out; `NoStreaming`.
+    /// * cancel: as of [`Executor::run`]. A guest that waits for a message or a reader holds no thread and ends at once.
+    fn stream(&self, job: Job, streams: Streams) -> BoxFuture<'_, Result<Outcome, ExecFailure>>;
 }

@@ -9,6 +9,9 @@ pub struct Config {
     /// Calls that run at once, each with an instance of its own. 256: at 64 MiB each that is 16 GiB of address space in
     /// use at the very worst, and far more calls than cores.
     pub slots: usize,
+    /// Streaming calls that run at once; more are RESOURCE_EXHAUSTED at once. 128: half of the slots, since a stream may
+    /// hold its slot for minutes while it waits, and unary calls must go on.
+    pub streams: usize,
     /// Calls that may wait for a slot; more are RESOURCE_EXHAUSTED at once. 1,024: four rounds of slots.
     pub queue: usize,
     /// MiB of linear memory of all running calls together. 4096: a sixth of the machine that this was sized on.
@@ -30,6 +33,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             slots: 256,
+            streams: 128,
             queue: 1_024,
             total_memory_mib: 4_096,
             compilers: 2,

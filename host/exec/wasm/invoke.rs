@@ -1,18 +1,22 @@
 //! One call in one fresh instance, and what its end means.
 
-use super::imports::{CoarseMonotonic, CoarseWall, Code, Fault as WitFault, Guest};
-use super::limiter::{Limiter, MemoryBudget, Refused};
-use super::programs::{Entry, Program};
-use super::stdio::{ReplyBuffer, ReplyTooLarge, Sink};
-use crate::domain::{Fault, FaultCode, Limits, one_line};
+use super::exchange::{Exchange, Pace};
+use super::imports::{CoarseMonotonic, CoarseWall, Fault as WitFault, Guest};
+use super::limiter::{Limiter, MemoryBudget};
+use super::programs::{Entry, Handler, Program};
+use super::stdio::{ReplyBuffer, Sink};
+use super::verdict::{Verdict, reply_too_large};
+use crate::domain::{Fault, FaultCode};
 use crate::exec::log::{GuestLog, Stream};
-use crate::exec::{ExecError, Job};
+use crate::exec::{ExecError, Job, Streams};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use tokio::time::Instant;
-use wasmtime::component::{ComponentExportIndex, InstancePre, ResourceTable, ResourceTableError};
-use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
+use wasmtime::component::{
+    ComponentExportIndex, ComponentNamedList, ComponentType, Lift, Lower, Resource, ResourceTable,
+};
+use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi::{I32Exit, WasiCtx};
@@ -66,19 +70,22 @@ pub(super) struct Invocation {
     memory: Arc<MemoryBudget>,
     log: Arc<GuestLog>,
     fuel: Option<u64>,
+    streams: Option<Streams>,
 }
 
 impl Invocation {
+    /// * `streams`: of a streaming call.
     pub(super) fn new(
         program: Arc<Program>,
         job: Job,
+        streams: Option<Streams>,
         meter: Arc<Meter>,
         memory: Arc<MemoryBudget>,
         metering: bool,
     ) -> Self {
         let log = GuestLog::new(job.namespace.clone(), job.service.clone(), &job.code.digest, job.limits.log_bytes);
         let fuel = metering.then_some(if job.limits.fuel == 0 { UNLIMITED_FUEL } else { job.limits.fuel });
-        Self { program, job, meter, memory, log: Arc::new(log), fuel }
+        Self { program, job, meter, memory, log: Arc::new(log), fuel, streams }
     }
 
     /// The call's log, to be finished by whoever sees the call end.
@@ -89,36 +96,44 @@ impl Invocation {
     /// Makes an instance, calls it, drops it.
     ///
     /// * cancel: the instance is dropped at its next yield; nothing of it stays.
-    pub(super) async fn run(self) -> Result<Reply, ExecError> {
+    pub(super) async fn run(mut self) -> Result<Reply, ExecError> {
         let program = Arc::clone(&self.program);
-        match &program.entry {
-            Entry::Handler { pre, handle } => self.run_handler(pre, handle).await,
-            Entry::Command(pre) => self.run_command(pre).await,
+        match (&program.entry, self.streams.take()) {
+            (Entry::Handler(handler), None) => self.run_unary(handler).await,
+            (Entry::Handler(handler), Some(streams)) => match &handler.handle_stream {
+                Some(handle) => self.run_stream(handler, handle, streams).await,
+                None => Err(ExecError::NoStreaming),
+            },
+            (Entry::Command(pre), None) => self.run_command(pre).await,
+            (Entry::Command(_), Some(_)) => Err(ExecError::NoStreaming),
         }
     }
 
-    async fn run_handler(
+    async fn run_unary(mut self, handler: &Handler) -> Result<Reply, ExecError> {
+        let mut store = self.handler_store(handler)?;
+        let params = (self.job.method.as_str(), &*self.job.input);
+        let called = call::<(&str, &[u8]), Vec<u8>>(&mut store, handler, &handler.handle, params).await;
+        match self.ended(&store, called)? {
+            Ok(reply) if reply.len() > self.job.limits.output_bytes => Err(reply_too_large(&self.job.limits)),
+            reply => Ok(reply.map(Bytes::from)),
+        }
+    }
+
+    async fn run_stream(
         mut self,
-        pre: &InstancePre<Guest>,
+        handler: &Handler,
         handle: &ComponentExportIndex,
+        streams: Streams,
     ) -> Result<Reply, ExecError> {
-        let stdout = Sink::Log(self.log(), Stream::Stdout);
-        let wasi = self.wasi(Bytes::new(), stdout, &[]);
-        let mut store = self.store(pre.engine(), wasi)?;
-        let called: wasmtime::Result<Result<Vec<u8>, WitFault>> = async {
-            let instance = pre.instantiate_async(&mut store).await?;
-            let handle = instance.get_typed_func::<(&str, &[u8]), (Result<Vec<u8>, WitFault>,)>(&mut store, handle)?;
-            let (reply,) = handle.call_async(&mut store, (self.job.method.as_str(), &self.job.input)).await?;
-            Ok(reply)
+        let mut store = self.handler_store(handler)?;
+        let exchange = Exchange::new(streams, &self.job.limits);
+        let called = async {
+            let exchange = store.data_mut().table.push(exchange)?;
+            let params = (self.job.method.as_str(), exchange);
+            call::<(&str, Resource<Exchange>), ()>(&mut store, handler, handle, params).await
         }
         .await;
-        self.settle(&store);
-        match called {
-            Ok(Ok(reply)) if reply.len() > self.job.limits.output_bytes => Err(reply_too_large(&self.job.limits)),
-            Ok(Ok(reply)) => Ok(Ok(reply.into())),
-            Ok(Err(fault)) => Ok(Err(self.fault(fault))),
-            Err(why) => Err(self.classify(why, &store)),
-        }
+        Ok(self.ended(&store, called)?.map(|()| Bytes::new()))
     }
 
     async fn run_command(mut self, pre: &CommandPre<Guest>) -> Result<Reply, ExecError> {
@@ -139,9 +154,15 @@ impl Invocation {
             Err(why) => match why.downcast_ref::<I32Exit>() {
                 Some(I32Exit(0)) => Ok(Ok(reply.take())),
                 Some(I32Exit(code)) => self.exited(*code),
-                None => Err(self.classify(why, &store)),
+                None => Err(self.classify(&why, &store)),
             },
         }
+    }
+
+    fn handler_store(&mut self, handler: &Handler) -> Result<Store<Guest>, ExecError> {
+        let stdout = Sink::Log(self.log(), Stream::Stdout);
+        let wasi = self.wasi(Bytes::new(), stdout, &[]);
+        self.store(handler.pre.engine(), wasi)
     }
 
     /// WASI as a guest sees it: no folders, no sockets, no inherited anything.
@@ -177,6 +198,7 @@ impl Invocation {
             service: self.job.service.clone(),
             metadata: std::mem::take(&mut self.job.metadata),
             deadline: self.job.deadline,
+            pace: Pace::default(),
         };
         let mut store = Store::new(engine, guest);
         store.limiter(|guest| &mut guest.limiter);
@@ -188,15 +210,32 @@ impl Invocation {
         let (meter, given) = (Arc::clone(&self.meter), self.fuel);
         // The first tick may come at once; the second says that a whole one was used up.
         store.set_epoch_deadline(2);
-        store.epoch_deadline_callback(move |guest| {
+        store.epoch_deadline_callback(move |mut guest| {
             // Touches counters only: the guest may be in the middle of a bulk operation.
-            meter.yields.fetch_add(1, Ordering::Relaxed);
             if let Some(given) = given {
                 meter.saw_fuel(guest.get_fuel(), given);
             }
+            // Ticks that passed while it waited are none of its own; it let the thread go, so it begins anew.
+            if guest.data_mut().pace.take_wait() {
+                return Ok(UpdateDeadline::Continue(2));
+            }
+            meter.yields.fetch_add(1, Ordering::Relaxed);
             Ok(UpdateDeadline::Yield(1))
         });
         Ok(store)
+    }
+
+    /// The answer of a handler that came to its end, or why it did not.
+    fn ended<T>(
+        &self,
+        store: &Store<Guest>,
+        called: wasmtime::Result<Result<T, WitFault>>,
+    ) -> Result<Result<T, Fault>, ExecError> {
+        self.settle(store);
+        match called {
+            Ok(answer) => Ok(answer.map_err(Fault::from)),
+            Err(why) => Err(self.classify(&why, store)),
+        }
     }
 
     fn settle(&self, store: &Store<Guest>) {
@@ -215,109 +254,31 @@ impl Invocation {
         }
     }
 
-    fn fault(&self, fault: WitFault) -> Fault {
-        Fault { code: code(fault.code), message: fault.message, details: fault.details }
-    }
-
-    /// Which limit, trap or exit ended the guest.
-    fn classify(&self, why: wasmtime::Error, store: &Store<Guest>) -> ExecError {
-        let limits = &self.job.limits;
-        if let Some(I32Exit(code)) = why.downcast_ref() {
-            self.log.finish();
-            return ExecError::Exit { code: *code, last_words: self.log.last_words() };
-        }
-        if why.is::<ReplyTooLarge>() {
-            return reply_too_large(limits);
-        }
-        if matches!(why.downcast_ref(), Some(ResourceTableError::Full)) {
-            return resources(limits);
-        }
-        if why.is::<PoolConcurrencyLimitError>() {
-            return ExecError::Busy;
-        }
-        match why.downcast_ref::<Trap>() {
-            Some(Trap::OutOfFuel) => limit("FUEL_LIMIT", "the plugin ran out of fuel", "fuel", limits.fuel),
-            // Memory that could not grow ends a Rust guest in an unreachable, a C guest in an access out of bounds.
-            // A guest that went on and gave up later, for a reason of its own, has said so.
-            // A component whose memory begins over the limit ends in no trap at all.
-            None | Some(Trap::UnreachableCodeReached | Trap::MemoryOutOfBounds | Trap::TableOutOfBounds)
-                if !self.log.gave_up() =>
-            {
-                let refused = || store.data().limiter.refused().map(|refused| memory(refused, limits));
-                self.host_limit(&why).or_else(refused).unwrap_or_else(|| self.trap(&why))
-            }
-            Some(_) | None => self.host_limit(&why).unwrap_or_else(|| self.trap(&why)),
-        }
-    }
-
-    /// Limits that wasmtime reports with private error types: told by their words, which tests hold still.
-    fn host_limit(&self, why: &wasmtime::Error) -> Option<ExecError> {
-        let limits = &self.job.limits;
-        let words = why.root_cause().to_string();
-        if words.contains("fuel allocated for hostcalls has been exhausted") {
-            let what = "the plugin handed the node too much in one host call";
-            return Some(limit("HOST_CALL_LIMIT", what, "host_call_bytes", limits.host_call_bytes as u64));
-        }
-        if words.starts_with("requested len") && words.contains("exceeds limit") {
-            let what = "the plugin asked for too many random bytes at once";
-            return Some(limit("RANDOM_LIMIT", what, "random_bytes", limits.random_bytes));
-        }
-        None
-    }
-
-    /// A trap in the guest's own last words where there are some, else in wasmtime's.
-    fn trap(&self, why: &wasmtime::Error) -> ExecError {
-        self.log.finish();
-        // Function names in a backtrace are the guest's words too.
-        let trace = one_line(&format!("{why:?}"), 4_096);
-        tracing::debug!(target: "guest", namespace = %self.job.namespace, service = %self.job.service, "{trace}");
-        let cause = match why.downcast_ref::<Trap>() {
-            Some(trap) => trap.to_string(),
-            None => why.root_cause().to_string(),
+    fn classify(&self, why: &wasmtime::Error, store: &Store<Guest>) -> ExecError {
+        let verdict = Verdict {
+            limits: &self.job.limits,
+            log: &self.log,
+            namespace: &self.job.namespace,
+            service: &self.job.service,
+            refused: store.data().limiter.refused(),
         };
-        ExecError::Trap(one_line(&self.log.last_words().unwrap_or(cause), 512))
+        verdict.of(why)
     }
 }
 
-fn reply_too_large(limits: &Limits) -> ExecError {
-    limit("OUTPUT_LIMIT", "the plugin's reply is too large", "output_bytes", limits.output_bytes as u64)
-}
-
-fn resources(limits: &Limits) -> ExecError {
-    limit("RESOURCE_LIMIT", "the plugin holds too many resources", "resources", limits.resources as u64)
-}
-
-fn memory(refused: Refused, limits: &Limits) -> ExecError {
-    match refused {
-        Refused::Call => limit("MEMORY_LIMIT", "the plugin needs more memory", "memory_mib", limits.memory_mib),
-        Refused::Node => ExecError::Busy,
-        Refused::Table => {
-            limit("TABLE_LIMIT", "the plugin needs larger tables", "table_elements", limits.table_elements as u64)
-        }
-    }
-}
-
-fn limit(reason: &'static str, what: &'static str, key: &'static str, limit: u64) -> ExecError {
-    ExecError::Limit { reason, what, key, limit }
-}
-
-fn code(code: Code) -> FaultCode {
-    match code {
-        Code::Cancelled => FaultCode::Cancelled,
-        Code::Unknown => FaultCode::Unknown,
-        Code::InvalidArgument => FaultCode::InvalidArgument,
-        Code::DeadlineExceeded => FaultCode::DeadlineExceeded,
-        Code::NotFound => FaultCode::NotFound,
-        Code::AlreadyExists => FaultCode::AlreadyExists,
-        Code::PermissionDenied => FaultCode::PermissionDenied,
-        Code::ResourceExhausted => FaultCode::ResourceExhausted,
-        Code::FailedPrecondition => FaultCode::FailedPrecondition,
-        Code::Aborted => FaultCode::Aborted,
-        Code::OutOfRange => FaultCode::OutOfRange,
-        Code::Unimplemented => FaultCode::Unimplemented,
-        Code::Internal => FaultCode::Internal,
-        Code::Unavailable => FaultCode::Unavailable,
-        Code::DataLoss => FaultCode::DataLoss,
-        Code::Unauthenticated => FaultCode::Unauthenticated,
-    }
+/// Makes an instance and calls one of its exports.
+async fn call<P, T>(
+    store: &mut Store<Guest>,
+    handler: &Handler,
+    export: &ComponentExportIndex,
+    params: P,
+) -> wasmtime::Result<Result<T, WitFault>>
+where
+    P: ComponentNamedList + Lower + Send + Sync,
+    T: ComponentType + Lift + Send + Sync + 'static,
+{
+    let instance = handler.pre.instantiate_async(&mut *store).await?;
+    let export = instance.get_typed_func::<P, (Result<T, WitFault>,)>(&mut *store, export)?;
+    let (answer,) = export.call_async(store, params).await?;
+    Ok(answer)
 }

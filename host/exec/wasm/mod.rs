@@ -5,11 +5,13 @@
 //! ```
 //!
 //! What a guest can reach is decided here and nowhere else: WASI 0.2 without sockets, files, arguments or environment
-//! (a command gets its three arguments), bounded stdio, and the node's own `context` and `log`. Source: threats.md B7, B8.
+//! (a command gets its three arguments), bounded stdio, and the node's own `context`, `log` and
+//! `streaming`. Source: threats.md B7, B8.
 
 mod compile;
 mod config;
 mod engine;
+mod exchange;
 mod imports;
 mod invoke;
 mod lanes;
@@ -18,11 +20,12 @@ mod programs;
 mod stdio;
 mod store_file;
 mod ticker;
+mod verdict;
 
 pub use config::Config;
 pub(crate) use imports::is_granted;
 
-use super::{BoxFuture, ExecError, ExecFailure, Executor, Job};
+use super::{BoxFuture, Code, ExecError, ExecFailure, Executor, Job, Streams};
 use crate::domain::{Outcome, Receipt};
 use crate::lifecycle::Lifecycle;
 use invoke::{Invocation, Meter};
@@ -47,6 +50,7 @@ pub struct WasmExecutor {
     ticker: Ticker,
     memory: Arc<MemoryBudget>,
     slots: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
     waiting: AtomicUsize,
     config: Config,
     lifecycle: Lifecycle,
@@ -86,6 +90,7 @@ impl WasmExecutor {
             lanes: Lanes::start()?,
             memory: Arc::new(MemoryBudget::new(config.total_memory_mib << 20)),
             slots: Arc::new(Semaphore::new(config.slots)),
+            streams: Arc::new(Semaphore::new(config.streams.min(config.slots))),
             waiting: AtomicUsize::new(0),
             config,
             lifecycle,
@@ -104,23 +109,32 @@ impl WasmExecutor {
         }
     }
 
-    async fn run_job(&self, job: Job) -> Result<Outcome, ExecFailure> {
+    /// * `streams`: of a streaming call.
+    async fn run_job(&self, job: Job, streams: Option<Streams>) -> Result<Outcome, ExecFailure> {
         if job.limits.fuel > 0 && !self.config.metering {
             return Err(ExecError::Unmetered.into());
         }
         let arrived = Instant::now();
         let deadline = job.deadline.instant();
         let (program, start) = self.stoppable(deadline, self.programs.get(&job.code)).await??;
-        let slot = self.stoppable(deadline, self.slot()).await??;
+        if streams.is_some() && !program.streams() {
+            return Err(ExecError::NoStreaming.into());
+        }
+        let share = match &streams {
+            Some(_) => Some(Arc::clone(&self.streams).try_acquire_owned().map_err(|_full| ExecError::Busy)?),
+            None => None,
+        };
+        let slot = (self.stoppable(deadline, self.slot()).await??, share);
         let queued = arrived.elapsed();
 
         let meter = Arc::new(Meter::default());
         let began = Instant::now();
         let digest = job.code.digest;
-        let result = self.supervise(program, job, slot, Arc::clone(&meter)).await;
+        let result = self.supervise(program, job, streams, slot, Arc::clone(&meter)).await;
         let receipt = Receipt {
             executor: NAME,
             digest,
+            version: None,
             fuel: self.config.metering.then(|| meter.fuel()),
             peak_memory: meter.peak_memory(),
             queued,
@@ -129,7 +143,7 @@ impl WasmExecutor {
         };
         match result {
             Ok(reply) => Ok(Outcome { reply, receipt }),
-            Err(error) => Err(ExecFailure { error, receipt: Some(receipt) }),
+            Err(error) => Err(ExecFailure { error, receipt: Some(Box::new(receipt)) }),
         }
     }
 
@@ -138,7 +152,8 @@ impl WasmExecutor {
         &self,
         program: Arc<Program>,
         job: Job,
-        slot: OwnedSemaphorePermit,
+        streams: Option<Streams>,
+        slot: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
         meter: Arc<Meter>,
     ) -> Result<invoke::Reply, ExecError> {
         let deadline = job.deadline.instant();
@@ -147,6 +162,7 @@ impl WasmExecutor {
         let invocation = Invocation::new(
             Arc::clone(&program),
             job,
+            streams,
             Arc::clone(&meter),
             Arc::clone(&self.memory),
             self.config.metering,
@@ -206,7 +222,15 @@ impl Drop for Place<'_> {
 }
 
 impl Executor for WasmExecutor {
+    fn prepare<'a>(&'a self, code: &'a Code) -> BoxFuture<'a, Result<(), ExecError>> {
+        Box::pin(async move { self.programs.get(code).await.map(|_ready| ()) })
+    }
+
     fn run(&self, job: Job) -> BoxFuture<'_, Result<Outcome, ExecFailure>> {
-        Box::pin(self.run_job(job))
+        Box::pin(self.run_job(job, None))
+    }
+
+    fn stream(&self, job: Job, streams: Streams) -> BoxFuture<'_, Result<Outcome, ExecFailure>> {
+        Box::pin(self.run_job(job, Some(streams)))
     }
 }

@@ -37,6 +37,11 @@ impl Program {
         self.slow.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
     }
 
+    /// Whether it answers streaming calls.
+    pub(super) fn streams(&self) -> bool {
+        matches!(&self.entry, Entry::Handler(handler) if handler.handle_stream.is_some())
+    }
+
     /// Notes that a call used up its tick.
     pub(super) fn was_slow(&self) {
         self.slow.store(SLOW_CALLS, Ordering::Relaxed);
@@ -45,15 +50,20 @@ impl Program {
 
 /// How a component is called.
 pub(super) enum Entry {
-    /// `collector:plugin/handler`: a typed function.
-    Handler {
-        /// Imports resolved, checked once.
-        pre: InstancePre<Guest>,
-        /// Where `handle` is among the exports.
-        handle: ComponentExportIndex,
-    },
+    /// `collector:plugin/handler`: typed functions.
+    Handler(Handler),
     /// `wasi:cli/run`: the command contract.
     Command(CommandPre<Guest>),
+}
+
+/// A handler's typed functions.
+pub(super) struct Handler {
+    /// Imports resolved, checked once.
+    pub(super) pre: InstancePre<Guest>,
+    /// Where `handle` is among the exports.
+    pub(super) handle: ComponentExportIndex,
+    /// Where `handle-stream` is, if it answers streaming calls.
+    pub(super) handle_stream: Option<ComponentExportIndex>,
 }
 
 /// All programs of a node.
@@ -183,7 +193,7 @@ impl Shared {
                 let handle = imports::handle_index(component).ok_or_else(|| {
                     ExecError::Compile("it exports no `handle` of the guest interface 0.1".to_owned())
                 })?;
-                Entry::Handler { pre, handle }
+                Entry::Handler(Handler { pre, handle, handle_stream: imports::handle_stream_index(component) })
             }
             Kind::WasmCommand => {
                 let pre = CommandPre::new(pre).map_err(|why| ExecError::Compile(one_line(&why.to_string(), 512)))?;
@@ -213,8 +223,13 @@ impl Shared {
 
 async fn read(code: &Code) -> Result<Vec<u8>, ExecError> {
     let (file, digest) = (code.file.clone(), code.digest);
-    let whole = move || std::fs::read(file).ok().filter(|bytes| Digest::of(bytes) == digest);
-    blocking(whole).await?.ok_or(ExecError::Missing)
+    let whole = move || std::fs::read(file).map(|bytes| (Digest::of(&bytes) == digest).then_some(bytes));
+    match blocking(whole).await? {
+        Ok(whole) => whole.ok_or(ExecError::Missing),
+        Err(why) if why.kind() == std::io::ErrorKind::NotFound => Err(ExecError::Missing),
+        // Too many open files, say: nothing is wrong with the artifact.
+        Err(why) => Err(ExecError::internal(why)),
+    }
 }
 
 /// Runs `work` where blocking is allowed.

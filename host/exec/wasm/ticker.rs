@@ -10,7 +10,7 @@ use std::time::Duration;
 use wasmtime::Engine;
 
 /// How long a guest keeps a thread before it has to let others run. Source: threats.md B7.
-const TICK: Duration = Duration::from_millis(5);
+pub(super) const TICK: Duration = Duration::from_millis(5);
 /// Ticks without a running guest after which the thread sleeps: 1 s, so that steady traffic never pays for a wake-up.
 const IDLE_TICKS: u32 = 200;
 
