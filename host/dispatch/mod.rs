@@ -1,29 +1,51 @@
 //! From a call to the code that answers it.
 //!
 //! ```text
-//! Call -> Permit (tenancy) -> artifact -> ValidCall (registry) -> Job -> Outcome (exec)
+//! Serve:  Call -> Permit (tenancy) -> artifact or deployment -> ValidCall (registry) -> Job -> Outcome (exec)
+//! native: names -> Permit -> MethodRef (registry) -> Active (deployments) = Ready -> checked messages -> Outcome
 //! ```
 //!
-//! Not here yet: deployments, built-in services as targets, other nodes.
+//! Not here yet: built-in services as targets of Serve, other nodes.
 
 pub mod artifacts;
+pub mod deployments;
 mod error;
+mod stream;
 
 pub use error::DispatchError;
+pub use stream::{Requests, StreamCall};
 
-use crate::domain::{Call, CodeSource, Limits, Outcome};
-use crate::exec::{ExecError, ExecFailure, Executor, Job};
-use crate::registry;
-use crate::tenancy::{Caller, Tenancy, Verb};
-use artifacts::{Artifacts, Stored};
+use crate::domain::{Call, CodeSource, Deadline, Limits, MetadataEntry, MethodName, Namespace, Outcome, ServiceName};
+use crate::exec::{Code, ExecError, ExecFailure, Executor, Job};
+use crate::lifecycle::Lifecycle;
+use crate::registry::{self, MethodRef, Registry, Snapshot};
+use crate::tenancy::{Caller, Permit, Tenancy, Verb};
+use artifacts::{Artifact, Artifacts};
+use bytes::Bytes;
+use deployments::{Active, Deployments};
 use std::sync::Arc;
+use stream::Stage;
 
 /// Answers calls.
 pub struct Dispatcher {
-    tenancy: Tenancy,
-    artifacts: Artifacts,
-    executor: Arc<dyn Executor>,
+    parts: Parts,
     limits: Limits,
+}
+
+/// What the dispatcher works with.
+pub struct Parts {
+    /// Decides.
+    pub tenancy: Tenancy,
+    /// Knows types.
+    pub registry: Arc<Registry>,
+    /// Keeps code.
+    pub artifacts: Arc<Artifacts>,
+    /// Knows which code answers.
+    pub deployments: Arc<Deployments>,
+    /// Runs it.
+    pub executor: Arc<dyn Executor>,
+    /// Ends it.
+    pub lifecycle: Lifecycle,
 }
 
 /// A call that was answered.
@@ -32,13 +54,35 @@ pub struct Served {
     /// The answer and its receipt.
     pub outcome: Outcome,
     /// Full protobuf name of the reply message, where it is known.
-    pub output_type: Option<String>,
+    pub output_type: Option<Arc<str>>,
+}
+
+/// A permitted native call of a method that code answers. What it resolved to stays, whatever is deployed meanwhile.
+#[derive(Debug)]
+pub struct Ready {
+    permit: Permit,
+    method: MethodRef,
+    active: Arc<Active>,
+}
+
+impl Ready {
+    /// The method.
+    pub fn method(&self) -> &registry::Method {
+        self.method.method()
+    }
+}
+
+/// What runs for one `Serve`.
+struct Found {
+    code: Code,
+    artifact: Option<Arc<Artifact>>,
+    version: Option<u32>,
 }
 
 impl Dispatcher {
     /// * `limits`: the node's own; a call may lower them.
-    pub fn new(tenancy: Tenancy, artifacts: Artifacts, executor: Arc<dyn Executor>, limits: Limits) -> Self {
-        Self { tenancy, artifacts, executor, limits }
+    pub fn new(parts: Parts, limits: Limits) -> Self {
+        Self { parts, limits }
     }
 
     /// Runs one method here.
@@ -53,20 +97,18 @@ impl Dispatcher {
             CodeSource::Bytes(_) => Verb::Deploy,
             CodeSource::Artifact(_) | CodeSource::Deployed => Verb::Invoke,
         };
-        let permit = self.tenancy.authorize(caller, &call.namespace, verb)?;
+        let permit = self.parts.tenancy.authorize(caller, &call.namespace, verb)?;
         if call.input.len() > limits.input_bytes {
-            return Err(ExecFailure::from(input_too_large(&limits)).into());
+            return Err(input_too_large(limits.input_bytes).into());
         }
-        let Stored { artifact, code } = match source {
-            CodeSource::Bytes(bytes) => self.artifacts.admit(&permit, bytes).await?,
-            CodeSource::Artifact(digest) => self.artifacts.find(&permit, &digest).await?,
-            CodeSource::Deployed => return Err(DispatchError::NotDeployed),
-        };
-        let valid = registry::validate(&permit, call, artifact.schema.as_ref())?;
-        let (service, output_type) = (valid.service().to_owned(), valid.output_type().map(str::to_owned));
+        let snapshot = self.parts.registry.snapshot(permit.namespace());
+        let found = self.find(&permit, source, &call, &snapshot).await?;
+        let schema = found.artifact.as_ref().and_then(|artifact| artifact.schema.as_ref());
+        let valid = registry::validate(&permit, call, schema, &snapshot)?;
+        let (service, method) = (valid.service().to_owned(), valid.method().cloned());
         let call = valid.into_call();
         let job = Job {
-            code,
+            code: found.code,
             namespace: call.namespace,
             service,
             method: call.method.as_str().to_owned(),
@@ -75,23 +117,147 @@ impl Dispatcher {
             deadline,
             limits,
         };
-        match self.executor.run(job).await {
-            Ok(outcome) => Ok(Served { outcome, output_type }),
+        let outcome = self.run(&permit, job, found.version, method.as_ref()).await?;
+        let output_type = method.map(|method| method.method().output.shared_name());
+        Ok(Served { outcome, output_type })
+    }
+
+    /// The code that is to answer a `Serve`.
+    async fn find(
+        &self,
+        permit: &Permit,
+        source: CodeSource,
+        call: &Call,
+        snapshot: &Snapshot,
+    ) -> Result<Found, DispatchError> {
+        let stored = match source {
+            CodeSource::Bytes(bytes) => self.parts.artifacts.admit(permit, bytes).await?,
+            CodeSource::Artifact(digest) => self.parts.artifacts.find(permit, &digest).await?,
+            CodeSource::Deployed => {
+                let service = snapshot.find_service(&call.service).map_err(|why| match why {
+                    registry::CallError::NoService { .. } => DispatchError::NotDeployed,
+                    other => other.into(),
+                })?;
+                let active = self.parts.deployments.active(permit.namespace(), &service.name);
+                let active = active.ok_or(DispatchError::NotDeployed)?;
+                return Ok(Found { code: active.code.clone(), artifact: None, version: Some(active.version) });
+            }
+        };
+        Ok(Found { code: stored.code, artifact: Some(stored.artifact), version: None })
+    }
+
+    /// Finds what answers a native call. No I/O.
+    ///
+    /// * errors: `Denied`; `Call` for a service or method that is not registered; `NoImplementation`; `Draining`.
+    pub fn resolve(
+        &self,
+        caller: Caller,
+        namespace: &Namespace,
+        service: &ServiceName,
+        method: &MethodName,
+    ) -> Result<Ready, DispatchError> {
+        let permit = self.parts.tenancy.authorize(caller, namespace, Verb::Invoke)?;
+        let method = self.parts.registry.snapshot(namespace).find_method(service, method)?;
+        let full = &method.service().name;
+        let Some(active) = self.parts.deployments.active(namespace, full) else {
+            return Err(DispatchError::NoImplementation(full.to_string()));
+        };
+        if self.parts.lifecycle.is_draining() {
+            return Err(DispatchError::Draining);
+        }
+        Ok(Ready { permit, method, active })
+    }
+
+    /// Answers a native unary call.
+    ///
+    /// * cancel: dropping the future stops the guest.
+    pub async fn unary(
+        &self,
+        ready: Ready,
+        input: Bytes,
+        metadata: Vec<MetadataEntry>,
+        deadline: Deadline,
+    ) -> Result<Outcome, DispatchError> {
+        if input.len() > self.limits.input_bytes {
+            return Err(input_too_large(self.limits.input_bytes).into());
+        }
+        registry::check_input(ready.method(), &input)?;
+        let job = ready.job(input, metadata, deadline.at_most(self.limits.deadline()), self.limits.clone());
+        self.run(&ready.permit, job, Some(ready.active.version), Some(&ready.method)).await
+    }
+
+    /// Starts a native streaming call.
+    ///
+    /// * cancel: dropping what it returns stops the guest.
+    pub fn stream(
+        &self,
+        ready: Ready,
+        requests: Requests,
+        metadata: Vec<MetadataEntry>,
+        deadline: Deadline,
+    ) -> StreamCall {
+        let executor = Arc::clone(&self.parts.executor);
+        let stage = Stage { executor, ready, limits: self.limits.clone(), metadata, deadline };
+        let (call, work) = stage.open(requests);
+        drop(self.parts.lifecycle.spawn(tracing::Instrument::in_current_span(work)));
+        call
+    }
+
+    /// Whether a service answers in a namespace: `None` if it is not known there.
+    pub fn is_served(&self, namespace: &Namespace, service: &str) -> Option<bool> {
+        let snapshot = self.parts.registry.snapshot(namespace);
+        snapshot.service(service)?;
+        Some(snapshot.is_built_in(service) || self.parts.deployments.active(namespace, service).is_some())
+    }
+
+    /// Counts what may change that, each time after it did.
+    pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.parts.registry.changes()
+    }
+
+    async fn run(
+        &self,
+        permit: &Permit,
+        job: Job,
+        version: Option<u32>,
+        method: Option<&MethodRef>,
+    ) -> Result<Outcome, DispatchError> {
+        let digest = job.code.digest;
+        let outcome = match of_version(self.parts.executor.run(job).await, version) {
+            Ok(outcome) => outcome,
             Err(failure) => {
                 if matches!(failure.error, ExecError::Missing) {
-                    self.artifacts.forget(&permit, &artifact.digest).await; // so that the next upload is kept
+                    self.parts.artifacts.forget(permit, &digest).await; // so that the next upload is kept
                 }
-                Err(failure.into())
+                return Err(failure.into());
             }
+        };
+        if let (Some(method), Ok(reply)) = (method, &outcome.reply)
+            && let Err(error) = registry::check_output(method.method(), reply)
+        {
+            return Err(DispatchError::Output { error, receipt: Some(Box::new(outcome.receipt)) });
+        }
+        Ok(outcome)
+    }
+}
+
+/// Notes in the receipt which version of a deployment ran.
+fn of_version(result: Result<Outcome, ExecFailure>, version: Option<u32>) -> Result<Outcome, ExecFailure> {
+    match result {
+        Ok(mut outcome) => {
+            outcome.receipt.version = version;
+            Ok(outcome)
+        }
+        Err(mut failure) => {
+            if let Some(receipt) = &mut failure.receipt {
+                receipt.version = version;
+            }
+            Err(failure)
         }
     }
 }
 
-fn input_too_large(limits: &Limits) -> ExecError {
-    ExecError::Limit {
-        reason: "INPUT_LIMIT",
-        what: "the request is too large",
-        key: "input_bytes",
-        limit: limits.input_bytes as u64,
-    }
+fn input_too_large(most: usize) -> ExecFailure {
+    let (reason, what) = ("INPUT_LIMIT", "the request is too large");
+    ExecError::Limit { reason, what, key: "input_bytes", limit: most as u64 }.into()
 }

@@ -46,6 +46,16 @@ fn features() -> WasmFeatures {
     WasmFeatures::WASM2 | WasmFeatures::EXTENDED_CONST | WasmFeatures::COMPONENT_MODEL
 }
 
+/// Imports, and exports, of one component. 1,000: the largest world of WASI has some hundred.
+const OUTSIDE_MAX: usize = 1_000;
+
+fn within(what: &str, so_far: usize) -> Result<(), ComponentError> {
+    if so_far < OUTSIDE_MAX {
+        return Ok(());
+    }
+    Err(ComponentError::Invalid(format!("it has more than {OUTSIDE_MAX} {what}")))
+}
+
 impl Component {
     /// Validates the bytes and reads what they say.
     ///
@@ -73,11 +83,13 @@ impl Component {
         match payload {
             Payload::ComponentImportSection(imports) if depth == 1 => {
                 for import in imports.clone() {
+                    within("imports", self.imports.len())?;
                     self.imports.push(one_line(import.map_err(invalid)?.name.name, 256));
                 }
             }
             Payload::ComponentExportSection(exports) if depth == 1 => {
                 for export in exports.clone() {
+                    within("exports", self.exports.len())?;
                     self.exports.push(one_line(export.map_err(invalid)?.name.name, 256));
                 }
             }

@@ -1,6 +1,7 @@
 //! Which artifacts are on disk, least recently used first, bounded by bytes and by count.
 
 use crate::domain::{Digest, Namespace, Recency};
+use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -18,6 +19,8 @@ const DRAFTS: &str = ".drafts";
 pub(super) struct Index {
     folder: PathBuf,
     files: Recency<Key>,
+    /// What deployments stand on: never evicted, and not counted against the bounds. The size, where the file is there.
+    pinned: HashMap<Key, Option<u64>>,
     most_bytes: u64,
     most_files: usize,
 }
@@ -41,7 +44,9 @@ pub(super) struct Written {
 
 impl Index {
     /// Lists `<folder>/<namespace>/<digest>` by time of writing, sweeps what is neither and what is over the bounds.
-    pub(super) fn open(folder: &Path, most_bytes: u64, most_files: usize) -> io::Result<Self> {
+    ///
+    /// * `pinned`: artifacts that stay whatever the bounds.
+    pub(super) fn open(folder: &Path, most_bytes: u64, most_files: usize, pinned: Vec<Key>) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
         let _ = fs::remove_dir_all(folder.join(DRAFTS));
         fs::create_dir(folder.join(DRAFTS))?;
@@ -57,12 +62,19 @@ impl Index {
             }
         }
         found.sort_unstable();
-        let mut index = Self { folder: folder.to_owned(), files: Recency::default(), most_bytes, most_files };
+        let pinned = pinned.into_iter().map(|key| (key, None)).collect();
+        let files = Recency::default();
+        let mut index = Self { folder: folder.to_owned(), files, pinned, most_bytes, most_files };
         for (_, namespace, digest, size) in found {
             index.count(namespace, digest, size);
         }
         while index.evict_one() {}
         Ok(index)
+    }
+
+    /// The folder of all namespaces.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Where an artifact's file is, or would be.
@@ -77,7 +89,30 @@ impl Index {
 
     /// Whether the artifact is there; marks it as used just now.
     pub(super) fn touch(&mut self, namespace: &Namespace, digest: &Digest) -> bool {
-        self.files.touch(&(namespace.clone(), *digest))
+        let key = (namespace.clone(), *digest);
+        self.pinned.get(&key).map_or_else(|| self.files.touch(&key), Option::is_some)
+    }
+
+    /// Keeps an artifact that is there whatever the bounds; whether it is there. Its file has been synced.
+    pub(super) fn pin(&mut self, namespace: &Namespace, digest: &Digest, size: u64) -> bool {
+        let key = (namespace.clone(), *digest);
+        if matches!(self.pinned.get(&key), Some(Some(_))) {
+            return true;
+        }
+        if !self.files.touch(&key) {
+            return false;
+        }
+        self.files.remove(&key);
+        self.pinned.insert(key, Some(size));
+        true
+    }
+
+    /// Counts an artifact among the others again.
+    pub(super) fn unpin(&mut self, namespace: &Namespace, digest: &Digest) {
+        let key = (namespace.clone(), *digest);
+        if let Some(Some(size)) = self.pinned.remove(&key) {
+            self.count(key.0, key.1, size);
+        }
     }
 
     /// Puts a written file in place. Whoever does that evicts afterwards.
@@ -98,15 +133,25 @@ impl Index {
         true
     }
 
-    /// Removes an artifact, and its namespace's folder with the last one.
+    /// Removes an artifact, and its namespace's folder with the last one. Of a pinned one the file stays, for people to
+    /// look at, until another upload takes its place.
     pub(super) fn remove(&mut self, namespace: &Namespace, digest: &Digest) {
-        self.files.remove(&(namespace.clone(), *digest));
+        let key = (namespace.clone(), *digest);
+        if let Some(size) = self.pinned.get_mut(&key) {
+            *size = None;
+            return;
+        }
+        self.files.remove(&key);
         let _ = fs::remove_file(self.path(namespace, digest));
         let _ = fs::remove_dir(self.folder.join(namespace.as_str())); // fails while others are in it
     }
 
     fn count(&mut self, namespace: Namespace, digest: Digest, size: u64) {
-        self.files.insert((namespace, digest), size.max(BLOCK));
+        let key = (namespace, digest);
+        match self.pinned.get_mut(&key) {
+            Some(pinned) => *pinned = Some(size),
+            None => self.files.insert(key, size.max(BLOCK)),
+        }
     }
 }
 
@@ -122,7 +167,7 @@ mod tests {
 
     fn store(most_bytes: u64, most_files: usize) -> Store {
         let dir = tempfile::tempdir().unwrap();
-        let index = Index::open(dir.path(), most_bytes, most_files).unwrap();
+        let index = Index::open(dir.path(), most_bytes, most_files, vec![]).unwrap();
         Store { index, names: ["a", "b"].map(|name| name.parse().unwrap()), dir }
     }
 
@@ -192,7 +237,7 @@ mod tests {
         }
         fs::write(store.dir.path().join("a").join("stray"), b"x").unwrap();
         fs::write(store.dir.path().join(DRAFTS).join("torn"), b"x").unwrap();
-        store.index = Index::open(store.dir.path(), 2 * BLOCK, 100).unwrap();
+        store.index = Index::open(store.dir.path(), 2 * BLOCK, 100, vec![]).unwrap();
         assert_eq!(store.there(0).len(), 2);
         assert_eq!(fs::read_dir(store.dir.path().join("a")).unwrap().count(), 2);
         assert_eq!(fs::read_dir(store.dir.path().join(DRAFTS)).unwrap().count(), 0);

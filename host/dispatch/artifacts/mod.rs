@@ -11,7 +11,7 @@ mod sniff;
 pub use component::{Component, ComponentError};
 pub use sniff::{Found, sniff};
 
-use crate::domain::{Digest, Kind};
+use crate::domain::{Digest, Kind, Namespace};
 use crate::exec::Code;
 use crate::registry::Schema;
 use crate::tenancy::Permit;
@@ -19,10 +19,11 @@ use bytes::Bytes;
 use index::Index;
 use moka::future::Cache;
 use serde::{Deserialize, Serialize};
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// The `[artifacts]` section of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +56,10 @@ pub struct Artifact {
     pub kind: Kind,
     /// What it says about itself; `None` for a component without descriptors.
     pub schema: Option<Schema>,
+    /// What it imports, as it names it.
+    pub imports: Vec<String>,
+    /// Its size.
+    pub bytes: u64,
 }
 
 /// An artifact of a namespace, ready to run.
@@ -106,6 +111,8 @@ const HASHED_IN_PLACE: usize = 256 << 10;
 const LOOKERS: usize = 2;
 /// What a known artifact costs in memory beside its descriptors.
 const KNOWN_COST: usize = 1 << 10;
+/// What one import costs beside its name.
+const KNOWN_IMPORT: usize = 48;
 /// How much larger descriptors are in memory, linked and indexed, than encoded.
 const DESCRIPTOR_GROWTH: usize = 8;
 
@@ -120,11 +127,14 @@ pub struct Artifacts {
 
 impl Artifacts {
     /// Opens the folder, lists what is in it, and removes what is over the bounds.
-    pub fn open(folder: &Path, config: &Config) -> io::Result<Self> {
-        let index = Index::open(folder, config.disk_mib << 20, config.count)?;
+    ///
+    /// * `pinned`: artifacts that deployments stand on; the bounds do not count them.
+    pub fn open(folder: &Path, config: &Config, pinned: Vec<(Namespace, Digest)>) -> io::Result<Self> {
+        let index = Index::open(folder, config.disk_mib << 20, config.count, pinned)?;
         let cost = |_: &Digest, artifact: &Arc<Artifact>| {
-            let descriptors = artifact.schema.as_ref().map_or(0, Schema::encoded_bytes);
-            u32::try_from(KNOWN_COST + descriptors * DESCRIPTOR_GROWTH).unwrap_or(u32::MAX)
+            let descriptors = artifact.schema.as_ref().map_or(0, |schema| schema.encoded().len());
+            let imports: usize = artifact.imports.iter().map(|import| import.len() + KNOWN_IMPORT).sum();
+            u32::try_from(KNOWN_COST + descriptors * DESCRIPTOR_GROWTH + imports).unwrap_or(u32::MAX)
         };
         let known = Cache::builder()
             .weigher(cost)
@@ -138,6 +148,11 @@ impl Artifacts {
             lookers: Arc::new(Semaphore::new(LOOKERS)),
             uploads: Semaphore::new(config.uploading_mib.max(config.max_mib) << 10),
         })
+    }
+
+    /// Room for an upload that arrives piece by piece.
+    pub fn room(&self) -> Room<'_> {
+        Room { uploads: &self.uploads, held: None }
     }
 
     /// Takes uploaded bytes: decides what they are, looks inside, keeps them.
@@ -182,15 +197,66 @@ impl Artifacts {
         if let Some(artifact) = self.known.get(digest).await {
             return Ok(self.stored(permit, artifact));
         }
+        // In turns from here on: whole files are in memory.
+        let turn = self.turn().await?;
+        if let Some(artifact) = self.known.get(digest).await {
+            return Ok(self.stored(permit, artifact));
+        }
         let (file, wanted) = (self.index().path(permit.namespace(), digest), *digest);
-        let whole = move || std::fs::read(&file).ok().filter(|bytes| Digest::of(bytes) == wanted).map(Bytes::from);
-        match blocking(whole).await? {
-            Some(bytes) => Ok(self.stored(permit, self.look_into(*digest, bytes).await?)),
-            None => {
+        let looked = blocking(move || {
+            let _turn = turn; // held by the work, not by its caller, who may leave
+            let bytes = std::fs::read(&file)?;
+            Ok::<_, io::Error>((Digest::of(&bytes) == wanted).then(|| inspect(wanted, &bytes)))
+        });
+        match looked.await? {
+            Ok(Some(artifact)) => {
+                let artifact = Arc::new(artifact?);
+                self.known.insert(*digest, Arc::clone(&artifact)).await;
+                Ok(self.stored(permit, artifact))
+            }
+            // Too many open files, say: nothing is wrong with the artifact.
+            Err(why) if why.kind() != io::ErrorKind::NotFound => Err(ArtifactError::Io(why.into())),
+            Ok(None) | Err(_) => {
                 self.forget(permit, digest).await;
                 Err(ArtifactError::NotFound)
             }
         }
+    }
+
+    /// Keeps an artifact that is there, durably and whatever the bounds.
+    ///
+    /// * errors: `NotFound` if it was removed meanwhile, `Io`.
+    pub async fn pin(&self, permit: &Permit, digest: &Digest) -> Result<(), ArtifactError> {
+        let (index, namespace, digest) = (Arc::clone(&self.index), permit.namespace().clone(), *digest);
+        let pinned = blocking(move || {
+            // Synced beside the lock: a slow disk is nobody else's wait.
+            let (folder, path) = {
+                let index = lock(&index);
+                (index.folder().to_owned(), index.path(&namespace, &digest))
+            };
+            let file = File::open(path)?;
+            file.sync_all()?;
+            File::open(folder.join(namespace.as_str()))?.sync_all()?;
+            File::open(folder)?.sync_all()?;
+            let size = file.metadata()?.len();
+            Ok::<_, io::Error>(lock(&index).pin(&namespace, &digest, size))
+        });
+        match pinned.await? {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(ArtifactError::NotFound),
+            Err(why) if why.kind() == io::ErrorKind::NotFound => Err(ArtifactError::NotFound),
+            Err(why) => Err(ArtifactError::Io(why.into())),
+        }
+    }
+
+    /// Counts an artifact among the others again: no deployment stands on it any more.
+    pub fn unpin(&self, permit: &Permit, digest: &Digest) {
+        self.index().unpin(permit.namespace(), digest);
+    }
+
+    /// What runs as this artifact of the namespace, whether or not its file is there at the moment.
+    pub fn code(&self, namespace: &Namespace, digest: Digest, kind: Kind) -> Code {
+        Code { digest, kind, file: self.index().path(namespace, &digest) }
     }
 
     /// Removes an artifact whose file turned out to be gone or damaged, so that it can be uploaded again.
@@ -231,8 +297,7 @@ impl Artifacts {
     }
 
     fn stored(&self, permit: &Permit, artifact: Arc<Artifact>) -> Stored {
-        let file = self.index().path(permit.namespace(), &artifact.digest);
-        let code = Code { digest: artifact.digest, kind: artifact.kind, file };
+        let code = self.code(permit.namespace(), artifact.digest, artifact.kind);
         Stored { artifact, code }
     }
 
@@ -245,12 +310,35 @@ fn lock(index: &Mutex<Index>) -> MutexGuard<'_, Index> {
     index.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What a growing upload holds of the room for uploads; given back on drop.
+pub struct Room<'a> {
+    uploads: &'a Semaphore,
+    held: Option<SemaphorePermit<'a>>,
+}
+
+impl Room<'_> {
+    /// Makes room for so many bytes more.
+    ///
+    /// * errors: `Busy` if other uploads have it.
+    pub fn grow(&mut self, bytes: usize) -> Result<(), ArtifactError> {
+        let kib = u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX);
+        let more = self.uploads.try_acquire_many(kib).map_err(|_full| ArtifactError::Busy)?;
+        match &mut self.held {
+            Some(held) => held.merge(more),
+            None => self.held = Some(more),
+        }
+        Ok(())
+    }
+}
+
 /// Looks into bytes without keeping or running them.
 pub fn inspect(digest: Digest, bytes: &[u8]) -> Result<Artifact, ArtifactError> {
     match sniff(bytes) {
         Found::Component => {
             let component = Component::read(bytes)?;
-            Ok(Artifact { digest, kind: component.kind()?, schema: component.schema })
+            let kind = component.kind()?;
+            let Component { imports, schema, .. } = component;
+            Ok(Artifact { digest, kind, schema, imports, bytes: bytes.len() as u64 })
         }
         Found::Elf => Err(ArtifactError::NativeOff),
         other => Err(ArtifactError::NotRunnable(other)),

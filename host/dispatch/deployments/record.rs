@@ -1,0 +1,143 @@
+//! Deployments as the store keeps them: `collector.plugin.v1.Deployment`.
+
+use super::{Deployment, Version};
+use crate::domain::{Kind, Namespace};
+use crate::registry::timestamp;
+use crate::store::{Change, Expect, Store, StoreError};
+use prost::Message;
+use prost_types::Timestamp;
+use std::sync::Arc;
+
+/// Collection of deployments, in `system`.
+const COLLECTION: &str = "deployments";
+const TYPE: &str = "type.googleapis.com/collector.plugin.v1.Deployment";
+/// Records that are read at once.
+const PAGE: usize = 1_000;
+
+/// `collector.plugin.v1.Deployment`. Source: proto/collector/plugin/v1/plugins.proto.
+#[derive(Clone, PartialEq, Message)]
+struct DeploymentRecord {
+    #[prost(string, tag = "1")]
+    namespace: String,
+    #[prost(string, tag = "2")]
+    name: String,
+    #[prost(uint32, tag = "3")]
+    active_version: u32,
+    #[prost(message, repeated, tag = "4")]
+    versions: Vec<VersionRecord>,
+    #[prost(message, optional, tag = "5")]
+    created_at: Option<Timestamp>,
+    #[prost(message, optional, tag = "6")]
+    updated_at: Option<Timestamp>,
+    #[prost(uint32, tag = "7")]
+    newest_version: u32,
+}
+
+/// `collector.plugin.v1.Version`.
+#[derive(Clone, PartialEq, Message)]
+struct VersionRecord {
+    #[prost(uint32, tag = "1")]
+    number: u32,
+    #[prost(string, tag = "2")]
+    digest: String,
+    #[prost(string, tag = "3")]
+    kind: String,
+    #[prost(uint64, tag = "4")]
+    size_bytes: u64,
+    #[prost(string, repeated, tag = "5")]
+    services: Vec<String>,
+    #[prost(string, repeated, tag = "6")]
+    imports: Vec<String>,
+    #[prost(message, optional, tag = "7")]
+    created_at: Option<Timestamp>,
+    #[prost(string, repeated, tag = "8")]
+    files: Vec<String>,
+}
+
+/// Reads all deployments of an earlier run.
+pub(super) async fn all(store: &dyn Store) -> Result<Vec<Deployment>, StoreError> {
+    let (system, mut found, mut after) = (Namespace::system(), Vec::new(), None::<String>);
+    loop {
+        let page = store.scan(&system, COLLECTION, after.as_deref(), PAGE).await?;
+        let Some(last) = page.last() else { return Ok(found) };
+        after = Some(last.id.clone());
+        for record in page {
+            match DeploymentRecord::decode(record.bytes).ok().and_then(read) {
+                Some(deployment) => found.push(deployment),
+                None => tracing::error!(id = record.id, "a stored deployment cannot be read"),
+            }
+        }
+    }
+}
+
+/// The change that keeps a deployment as it is now.
+pub(super) fn put(deployment: &Deployment) -> Change {
+    let strings = |names: &[Arc<str>]| names.iter().map(ToString::to_string).collect();
+    let version = |version: &Version| VersionRecord {
+        number: version.number,
+        digest: format!("sha256:{}", version.digest),
+        kind: version.kind.name().to_owned(),
+        size_bytes: version.bytes,
+        services: strings(&version.services),
+        imports: version.imports.clone(),
+        created_at: Some(timestamp(version.created_at)),
+        files: strings(&version.files),
+    };
+    let record = DeploymentRecord {
+        namespace: deployment.namespace.to_string(),
+        name: deployment.name.to_string(),
+        active_version: deployment.active,
+        versions: deployment.versions.iter().map(version).collect(),
+        created_at: Some(timestamp(deployment.created_at)),
+        updated_at: Some(timestamp(deployment.updated_at)),
+        newest_version: deployment.newest,
+    };
+    Change::Put {
+        collection: COLLECTION.to_owned(),
+        id: id(deployment),
+        type_url: TYPE.to_owned(),
+        bytes: record.encode_to_vec().into(),
+        expect: Expect::Any,
+    }
+}
+
+/// The change that forgets a deployment.
+pub(super) fn delete(deployment: &Deployment) -> Change {
+    Change::Delete { collection: COLLECTION.to_owned(), id: id(deployment), expect: Expect::Any }
+}
+
+fn id(deployment: &Deployment) -> String {
+    format!("{}/{}", deployment.namespace, deployment.name)
+}
+
+fn read(record: DeploymentRecord) -> Option<Deployment> {
+    Some(Deployment {
+        namespace: record.namespace.parse().ok()?,
+        name: record.name.parse().ok()?,
+        active: record.active_version,
+        newest: record.newest_version,
+        versions: record.versions.into_iter().map(read_version).collect::<Option<_>>()?,
+        created_at: micros(record.created_at),
+        updated_at: micros(record.updated_at),
+    })
+}
+
+fn read_version(record: VersionRecord) -> Option<Version> {
+    let kind = [Kind::WasmHandler, Kind::WasmCommand].into_iter().find(|kind| kind.name() == record.kind)?;
+    let shared = |names: Vec<String>| names.into_iter().map(Into::into).collect();
+    Some(Version {
+        number: record.number,
+        digest: record.digest.strip_prefix("sha256:")?.parse().ok()?,
+        kind,
+        bytes: record.size_bytes,
+        services: shared(record.services),
+        imports: record.imports,
+        files: shared(record.files),
+        created_at: micros(record.created_at),
+    })
+}
+
+fn micros(timestamp: Option<Timestamp>) -> i64 {
+    let Timestamp { seconds, nanos } = timestamp.unwrap_or_default();
+    seconds.saturating_mul(1_000_000).saturating_add(i64::from(nanos) / 1_000)
+}
