@@ -2,9 +2,10 @@
 //!
 //! A key of the file is `section.key`, in the environment `COLLECTOR_SECTION__KEY`, as a flag `--set section.key=value`.
 
-use crate::dispatch::artifacts;
-use crate::domain::Limits;
+use crate::dispatch::{artifacts, deployments};
+use crate::domain::{Limits, Namespace};
 use crate::exec::wasm;
+use crate::registry;
 use crate::rpc;
 use crate::telemetry;
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,10 @@ pub struct Config {
     pub limits: Limits,
     /// Uploaded code.
     pub artifacts: artifacts::Config,
+    /// Deployed code.
+    pub deployments: deployments::Config,
+    /// Registered types.
+    pub registry: registry::Config,
     /// The Wasm engine.
     pub wasm: wasm::Config,
     /// The log.
@@ -36,6 +41,8 @@ impl Default for Config {
             server: rpc::Config::default(),
             limits: Limits::default(),
             artifacts: artifacts::Config::default(),
+            deployments: deployments::Config::default(),
+            registry: registry::Config::default(),
             wasm: wasm::Config::default(),
             log: telemetry::Config::default(),
         }
@@ -70,6 +77,9 @@ pub enum ConfigError {
     /// A limit that cannot be kept.
     #[error(transparent)]
     Limits(#[from] crate::domain::LimitsError),
+    /// A setting of the port that cannot be kept.
+    #[error(transparent)]
+    Server(#[from] rpc::BadSetting),
 }
 
 /// The key that a variable sets. Others that start alike are somebody else's: Kubernetes gives every pod
@@ -113,20 +123,32 @@ impl Config {
         Ok(config)
     }
 
+    /// The namespace of requests that name none.
+    ///
+    /// * errors: the setting is no name.
+    pub fn default_namespace(&self) -> Result<Namespace, ConfigError> {
+        let name = &self.server.default_namespace;
+        name.parse().map_err(|why| ConfigError::Value(format!("server.default_namespace {why}")))
+    }
+
     /// Refuses combinations that cannot be kept.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.limits.check()?;
+        self.server.check()?;
+        self.default_namespace()?;
         if !self.wasm.metering && self.limits.fuel > 0 {
             return Err(ConfigError::Value("limits.fuel needs wasm.metering = true".to_owned()));
         }
         for (key, zero) in [
             ("wasm.slots", self.wasm.slots == 0),
+            ("wasm.streams", self.wasm.streams == 0),
             ("wasm.compilers", self.wasm.compilers == 0),
             ("wasm.programs_mib", self.wasm.programs_mib == 0),
             ("wasm.compile_queue", self.wasm.compile_queue == 0),
             ("server.connections", self.server.connections == 0),
             ("server.streams", self.server.streams == 0),
             ("artifacts.max_mib", self.artifacts.max_mib == 0),
+            ("deployments.versions", self.deployments.versions == 0),
         ] {
             if zero {
                 return Err(ConfigError::Value(format!("{key} must be above 0")));
@@ -199,6 +221,18 @@ mod tests {
     }
 
     #[test]
+    fn origins_come_as_a_list_or_with_commas() {
+        let wanted = ["https://a.example", "http://localhost:5173"];
+        let file =
+            load("[server]\ncors_origins = [\"https://a.example\", \"http://localhost:5173\"]", &[], &[]).unwrap();
+        let flag = load("", &[], &["server.cors_origins=https://a.example, http://localhost:5173"]).unwrap();
+        assert_eq!(
+            (file.server.cors_origins, flag.server.cors_origins),
+            (wanted.map(str::to_owned).to_vec(), wanted.map(str::to_owned).to_vec())
+        );
+    }
+
+    #[test]
     fn unknown_keys_and_wrong_values_are_named() {
         let says = |file: &str, env: &[(&str, &str)], flags: &[&str]| load(file, env, flags).unwrap_err().to_string();
         assert!(says("[limit]\nx = 1", &[], &[]).contains("limit"));
@@ -208,6 +242,9 @@ mod tests {
         assert!(says("", &[], &["data"]).contains("data"));
         assert!(says("", &[], &["wasm.metering=false", "limits.fuel=1"]).contains("metering"));
         assert!(says("not toml", &[], &[]).contains("not valid TOML"));
+        let origins = says("", &[], &["server.cors_origins=https://a.example,b.example"]);
+        assert!(origins.contains("server.cors_origins") && origins.contains("b.example"), "{origins}");
+        assert!(says("", &[], &["server.default_namespace=a/b"]).contains("server.default_namespace"));
         let missing = Config::load(Some(Path::new("no-such-file.toml")), [], &[]);
         assert!(matches!(missing, Err(ConfigError::File { .. })));
     }

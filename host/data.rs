@@ -88,6 +88,11 @@ impl DataFolder {
         self.root.join("artifacts")
     }
 
+    /// Folder of the databases.
+    pub fn records(&self) -> PathBuf {
+        self.root.join("records")
+    }
+
     /// Folder of compiled code.
     pub fn compiled(&self) -> PathBuf {
         self.root.join("compiled")

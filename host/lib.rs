@@ -15,5 +15,6 @@ pub mod node;
 pub mod registry;
 pub mod rpc;
 mod selfcheck;
+pub mod store;
 pub mod telemetry;
 pub mod tenancy;

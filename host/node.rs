@@ -5,19 +5,21 @@
 
 use crate::config::{Config, ConfigError};
 use crate::data::{DataError, DataFolder};
-use crate::dispatch::Dispatcher;
 use crate::dispatch::artifacts::Artifacts;
+use crate::dispatch::deployments::{Deployments, Stored};
+use crate::dispatch::{Dispatcher, Parts};
 use crate::exec::wasm::{Stats, WasmExecutor};
 use crate::lifecycle::Lifecycle;
-use crate::rpc::{self, DispatcherService, Server, ServerError};
+use crate::registry::{Registry, RegistryError};
+use crate::rpc::{self, Pages, Server, ServerError, Services, Web};
 use crate::selfcheck;
+use crate::store::{SqliteStore, Store, StoreError};
 use crate::tenancy::Tenancy;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tonic_health::ServingStatus;
-use tonic_health::server::HealthReporter;
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +30,12 @@ pub enum NodeError {
     /// The data folder cannot be used.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// The node's own records cannot be read.
+    #[error("the data folder's records cannot be used: {0}")]
+    Store(#[from] StoreError),
+    /// What was registered before cannot be used.
+    #[error("the registrations cannot be used: {0}")]
+    Registry(#[from] RegistryError),
     /// The port cannot be had.
     #[error(transparent)]
     Server(#[from] ServerError),
@@ -45,7 +53,7 @@ pub struct Node {
     id: String,
     executor: Arc<WasmExecutor>,
     lifecycle: Lifecycle,
-    health: HealthReporter,
+    ready: watch::Sender<bool>,
     serving: Option<JoinHandle<()>>,
     _data: DataFolder,
 }
@@ -57,27 +65,23 @@ impl Node {
     pub async fn start(config: Config) -> Result<Self, NodeError> {
         config.check()?;
         let data = DataFolder::open(&config.data)?;
+        let default = config.default_namespace()?;
         let server = Server::bind(config.server.clone()).await?;
         let lifecycle = Lifecycle::default();
         let executor = WasmExecutor::new(config.wasm.clone(), &data.compiled(), data.key(), lifecycle.clone());
         let executor = Arc::new(executor.map_err(NodeError::Engine)?);
-        let artifacts = Artifacts::open(&data.artifacts(), &config.artifacts)
-            .map_err(|why| DataError::Io { what: "list the artifacts", why })?;
-        let dispatcher =
-            Arc::new(Dispatcher::new(Tenancy, artifacts, Arc::clone(&executor) as _, config.limits.clone()));
-
-        let (health, health_service) = tonic_health::server::health_reporter();
-        let dispatcher = DispatcherService::new(dispatcher, data.id().to_owned());
-        let routes = rpc::routes(dispatcher, health_service, config.artifacts.max_mib << 20);
+        let ready = watch::Sender::new(false);
+        let services = services(&config, &data, &executor, ready.subscribe(), &lifecycle).await?;
+        let web = Web::new(&config.server, default.clone(), Arc::clone(&services.registry));
+        let web = web.map_err(ConfigError::from)?;
+        let door = rpc::door(services, &default);
         let address = server.address();
         let longest = config.limits.deadline();
-        let life = lifecycle.clone();
-        let serving = lifecycle.spawn(server.run(routes, longest, life));
+        let serving = lifecycle.spawn(server.run(web, door, longest, lifecycle.clone()));
         let id = data.id().to_owned();
-        let node = Self { address, id, executor, lifecycle, health, serving: Some(serving), _data: data };
-        node.report(ServingStatus::NotServing).await;
+        let node = Self { address, id, executor, lifecycle, ready, serving: Some(serving), _data: data };
         selfcheck::run(node.address).await.map_err(NodeError::SelfCheck)?;
-        node.report(ServingStatus::Serving).await;
+        node.ready.send_replace(true);
         tracing::info!(%address, id = node.id, "serving");
         Ok(node)
     }
@@ -99,7 +103,7 @@ impl Node {
 
     /// Stops: unhealthy at once, no new calls, calls in flight finish within the grace period.
     pub async fn stop(mut self) {
-        self.report(ServingStatus::NotServing).await;
+        self.ready.send_replace(false);
         self.lifecycle.drain();
         if let Some(serving) = self.serving.take() {
             let _ = serving.await;
@@ -110,12 +114,52 @@ impl Node {
         }
         tracing::info!("stopped");
     }
+}
 
-    async fn report(&self, status: ServingStatus) {
-        for service in rpc::CORE_SERVICES.into_iter().chain([""]) {
-            self.health.set_service_status(service, status).await;
-        }
-    }
+/// Opens what the data folder keeps and puts the services on it.
+async fn services(
+    config: &Config,
+    data: &DataFolder,
+    executor: &Arc<WasmExecutor>,
+    ready: watch::Receiver<bool>,
+    lifecycle: &Lifecycle,
+) -> Result<Services, NodeError> {
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&data.records())?);
+    let stored = Stored::read(&*store).await?;
+    let artifacts = Artifacts::open(&data.artifacts(), &config.artifacts, stored.artifacts());
+    let artifacts = Arc::new(artifacts.map_err(|why| DataError::Io { what: "list the artifacts", why })?);
+    let registry = Registry::open(store, &rpc::built_in(), config.registry.clone(), lifecycle.clone()).await?;
+    let registry = Arc::new(registry);
+    let deployments = Arc::new(Deployments::new(
+        stored,
+        Arc::clone(&registry),
+        Arc::clone(&artifacts),
+        Arc::clone(executor) as _,
+        config.deployments.clone(),
+        lifecycle.clone(),
+    ));
+    let tenancy = Tenancy;
+    let parts = Parts {
+        tenancy,
+        registry: Arc::clone(&registry),
+        artifacts: Arc::clone(&artifacts),
+        deployments: Arc::clone(&deployments),
+        executor: Arc::clone(executor) as _,
+        lifecycle: lifecycle.clone(),
+    };
+    Ok(Services {
+        dispatcher: Arc::new(Dispatcher::new(parts, config.limits.clone())),
+        registry,
+        deployments,
+        artifacts,
+        tenancy,
+        collector_id: data.id().to_owned(),
+        pages: Pages::new(data.key()),
+        limits: config.limits.clone(),
+        binary_max: config.artifacts.max_mib << 20,
+        ready,
+        lifecycle: lifecycle.clone(),
+    })
 }
 
 impl Drop for Node {

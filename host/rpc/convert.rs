@@ -1,8 +1,12 @@
 //! Between messages on the wire and domain words. Names are parsed here; nothing behind this file sees a raw one.
 
 use super::pb;
-use crate::domain::{Call, CodeSource, Deadline, LimitRequest, MetadataEntry};
+use crate::domain::{Call, CodeSource, Deadline, Digest, LimitRequest, MetadataEntry, Namespace};
+use bytes::Bytes;
+use http::HeaderMap;
+use prost::Message as _;
 use std::collections::HashMap;
+use std::fmt;
 use std::str::FromStr;
 use tonic::metadata::{KeyAndValueRef, MetadataMap};
 
@@ -20,6 +24,18 @@ pub(super) enum BadRequest {
     },
     /// A `service_uri` whose scheme this node does not serve.
     Scheme(String),
+}
+
+impl fmt::Display for BadRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Required(field) => write!(f, "{field} is required"),
+            Self::Field { field, problem } => write!(f, "{field} {problem}"),
+            Self::Scheme(scheme) => {
+                write!(f, "service_uri: this node does not serve the scheme {scheme}:, only sha256:")
+            }
+        }
+    }
 }
 
 /// Metadata that belongs to the transport or carries credentials: never shown to a guest.
@@ -59,9 +75,63 @@ pub(super) fn call(request: pb::ServeRequest, metadata: &MetadataMap, deadline: 
         input: input.unwrap_or_default().into(),
         code: code_source(request.service_def)?,
         limits: limits(&request.execution_context)?,
-        metadata: visible(metadata),
+        metadata: visible_metadata(metadata),
         deadline,
     })
+}
+
+/// Metadata that says where a call is made, for calls whose message does not.
+pub(super) const NAMESPACE: &str = "collector-namespace";
+
+/// The namespace that the metadata names, else `default`. Source: semantics.md section 5.
+pub(super) fn namespace(metadata: &HeaderMap, default: &Namespace) -> Result<Namespace, BadRequest> {
+    const FIELD: &str = "metadata collector-namespace";
+    let mut values = metadata.get_all(NAMESPACE).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(default.clone()),
+        (Some(name), None) => parse(FIELD, name.to_str().map_err(|_| field(FIELD, "is not printable ASCII"))?),
+        (Some(_), Some(_)) => Err(field(FIELD, "is there more than once")),
+    }
+}
+
+/// A name that has to be there.
+pub(super) fn required<T: FromStr<Err: ToString>>(name: &'static str, text: &str) -> Result<T, BadRequest> {
+    require(text, name)?;
+    parse(name, text)
+}
+
+/// `sha256:` and 64 hex digits, or the digits alone.
+pub(super) fn digest(name: &str, text: &str) -> Result<Digest, BadRequest> {
+    parse(name, text.strip_prefix("sha256:").unwrap_or(text))
+}
+
+/// Whether a call is to be checked only. Source: semantics.md section 1.
+pub(super) fn validate_only(metadata: &MetadataMap) -> bool {
+    metadata.get("collector-validate-only").is_some_and(|value| value.as_encoded_bytes() != b"false")
+}
+
+/// The `status` of a reply that arrives.
+pub(super) fn ok() -> Option<pb::Status> {
+    Some(pb::Status { code: pb::status::Code::Ok.into(), ..Default::default() })
+}
+
+/// The `name` of an encoded file, service or message descriptor: field 1 of each.
+pub(super) fn descriptor_name(descriptor: &Bytes) -> Option<String> {
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Named {
+        #[prost(string, tag = "1")]
+        name: String,
+    }
+    Named::decode(descriptor.clone()).ok().map(|named| named.name)
+}
+
+/// Entries of one page. Source: semantics.md section 1.
+pub(super) fn page_size(asked: i32) -> Result<usize, BadRequest> {
+    match usize::try_from(asked) {
+        Ok(0) => Ok(100),
+        Ok(asked) => Ok(asked.min(1_000)),
+        Err(_) => Err(field("page_size", "must not be negative")),
+    }
 }
 
 fn require(text: &str, field: &'static str) -> Result<(), BadRequest> {
@@ -114,7 +184,7 @@ fn limits(context: &HashMap<String, String>) -> Result<LimitRequest, BadRequest>
 }
 
 /// Metadata that the guest may see.
-fn visible(metadata: &MetadataMap) -> Vec<MetadataEntry> {
+pub(super) fn visible_metadata(metadata: &MetadataMap) -> Vec<MetadataEntry> {
     let entry = |pair: KeyAndValueRef<'_>| match pair {
         KeyAndValueRef::Ascii(key, value) => {
             Some(MetadataEntry { key: key.as_str().to_owned(), value: value.as_encoded_bytes().to_vec() })
@@ -156,6 +226,23 @@ mod tests {
         assert_eq!(missing(|r| r.method_name.clear()), Some(BadRequest::Required("method_name")));
     }
 
+    #[test]
+    fn the_namespace_of_metadata_is_one_name_or_the_default() {
+        let default: Namespace = "default".parse().unwrap();
+        let read = |values: &[&'static str]| {
+            let mut metadata = MetadataMap::new();
+            for value in values {
+                metadata.append(NAMESPACE, value.parse().unwrap());
+            }
+            namespace(metadata.as_ref(), &default).ok().map(|found| found.to_string())
+        };
+        assert_eq!(read(&[]).as_deref(), Some("default"));
+        assert_eq!(read(&["acme"]).as_deref(), Some("acme"));
+        for bad in [&["acme", "acme"][..], &[""], &["../x"], &["a b"]] {
+            assert_eq!(read(bad), None, "{bad:?}");
+        }
+    }
+
     #[tokio::test]
     async fn names_and_uris_follow_their_grammar() {
         let bad = |change: fn(&mut pb::ServeRequest)| matches!(convert(change), Err(BadRequest::Field { .. }));
@@ -189,7 +276,7 @@ mod tests {
         metadata.insert("grpc-timeout", "1S".parse().unwrap());
         metadata.insert("x-tenant", "blue".parse().unwrap());
         metadata.insert_bin("x-key-bin", tonic::metadata::MetadataValue::from_bytes(&[0, 255]));
-        let mut seen = visible(&metadata);
+        let mut seen = visible_metadata(&metadata);
         seen.sort_by(|a, b| a.key.cmp(&b.key));
         let expected = [("x-key-bin", vec![0, 255]), ("x-tenant", b"blue".to_vec())];
         assert_eq!(seen, expected.map(|(key, value)| MetadataEntry { key: key.into(), value }));

@@ -44,11 +44,11 @@ impl pb::collective_dispatcher_server::CollectiveDispatcher for DispatcherServic
         let reply = outcome.reply.map_err(|fault| status::fault(fault, &outcome.receipt))?;
         let type_url = output_type.as_deref().map(convert::type_url).unwrap_or_default();
         let mut response = Response::new(pb::ServeResponse {
-            status: Some(pb::Status { code: pb::status::Code::Ok.into(), ..Default::default() }),
+            status: convert::ok(),
             output: Some(prost_types::Any { type_url, value: reply.into() }),
             executor_id: self.collector_id.clone(),
         });
-        response.extensions_mut().insert(outcome.receipt);
+        response.extensions_mut().insert(edge::ReceiptSlot::of(outcome.receipt));
         Ok(response)
     }
 

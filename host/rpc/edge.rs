@@ -1,23 +1,22 @@
 //! What every request passes first and every answer last: request id, deadline, panics, receipts.
 
+use super::Door;
 use super::status::{self, receipt_pairs};
 use crate::domain::{Deadline, Receipt, cut};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Body as HttpBody, Frame};
-use std::convert::Infallible;
 use std::fmt;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::body::Body;
-use tonic::service::Routes;
 use tonic::{Code, Status};
-use tower::Service as _;
 use tracing::Instrument as _;
 
 /// How much later than a call's own deadline the edge gives up on it. The call's own end knows more, so it goes first;
@@ -32,6 +31,42 @@ const HEALTH: &str = "/grpc.health.v1.Health/";
 #[derive(Debug, Clone)]
 pub(super) struct RequestId(uuid::Uuid);
 
+/// A fresh one.
+impl Default for RequestId {
+    fn default() -> Self {
+        Self(uuid::Uuid::now_v7())
+    }
+}
+
+/// Where a receipt will be once the call has ended: put into the trailers of the response that carries it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ReceiptSlot(Arc<OnceLock<Receipt>>);
+
+impl ReceiptSlot {
+    /// Of a call that has ended.
+    pub(super) fn of(receipt: Receipt) -> Self {
+        Self(Arc::new(receipt.into()))
+    }
+
+    /// The call has ended.
+    pub(super) fn fill(&self, receipt: Receipt) {
+        let _ = self.0.set(receipt);
+    }
+}
+
+/// What the client asked for in `grpc-timeout`.
+#[derive(Debug, Clone, Copy)]
+struct Asked(Option<Duration>);
+
+/// The client's own `grpc-timeout`, for calls that may last longer than the node's deadline for unary ones.
+///
+/// * errors: INTERNAL for a request that did not come through the edge.
+pub(super) fn asked<T>(request: &tonic::Request<T>) -> Result<Option<Duration>, Status> {
+    let asked = request.extensions().get::<Asked>().copied();
+    let asked = asked.ok_or_else(|| status::plain(Code::Internal, "INTERNAL", "the request has no deadline"))?;
+    Ok(asked.0)
+}
+
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -40,7 +75,7 @@ impl fmt::Display for RequestId {
 
 /// The id that the edge gave to a request.
 pub(super) fn request_id<T>(request: &tonic::Request<T>) -> RequestId {
-    request.extensions().get::<RequestId>().cloned().unwrap_or_else(|| RequestId(uuid::Uuid::now_v7()))
+    request.extensions().get::<RequestId>().cloned().unwrap_or_default()
 }
 
 /// The deadline that the edge read from a request.
@@ -55,12 +90,13 @@ pub(super) fn deadline<T>(request: &tonic::Request<T>) -> Result<Deadline, Statu
 ///
 /// * `longest`: the node's own deadline, for requests that name none or a later one.
 /// * `calls`: what a draining node waits for. Watching health is not counted: it ends when the connection does.
+/// * returns: the answer, its deadline among its extensions for those who translate it.
 pub(super) async fn handle<B>(
-    mut routes: Routes,
+    door: Door,
     mut request: Request<B>,
     longest: Duration,
     calls: TaskTracker,
-) -> Result<Response<Body>, Infallible>
+) -> Response<Body>
 where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<tonic::codegen::StdError>,
@@ -68,25 +104,27 @@ where
     let call = (!request.uri().path().starts_with(HEALTH)).then(|| calls.token());
     let asked = match timeout(request.headers()) {
         Ok(asked) => asked,
-        Err(status) => return Ok(status.into_http()),
+        Err(status) => return status.into_http(),
     };
-    let id = RequestId(uuid::Uuid::now_v7());
+    let id = RequestId::default();
     let deadline = Deadline::after(asked.map_or(longest, |asked| asked.min(longest)));
     let span = tracing::info_span!("call", path = cut(request.uri().path(), PATH_MAX), request = %id);
     request.extensions_mut().insert(id);
     request.extensions_mut().insert(deadline);
-    let answer = AssertUnwindSafe(routes.call(request.map(Body::new)));
+    request.extensions_mut().insert(Asked(asked));
+    let answer = AssertUnwindSafe(door.call(request.map(Body::new)));
     let last = deadline.instant() + SLACK;
     let answer = tokio::time::timeout_at(last, answer.catch_unwind()).instrument(span).await;
-    Ok(match answer {
-        Ok(Ok(Ok(response))) => finish(response, call),
-        Ok(Ok(Err(never))) => match never {},
+    let mut answer = match answer {
+        Ok(Ok(response)) => finish(response, call),
         Ok(Err(_panic)) => status::plain(Code::Internal, "INTERNAL", "the node failed to answer").into_http(),
         Err(_elapsed) => {
             let message = "the request was not answered before its deadline";
             status::plain(Code::DeadlineExceeded, "DEADLINE", message).into_http()
         }
-    })
+    };
+    answer.extensions_mut().insert(deadline);
+    answer
 }
 
 /// Reads `grpc-timeout`: at most 8 digits and a unit. Source: PROTOCOL-HTTP2.md.
@@ -115,18 +153,16 @@ fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
     Ok(Some(span.max(Duration::from_millis(1))))
 }
 
-/// Moves a receipt from the response's extensions into its trailers, and keeps the call counted until it is sent.
+/// Sees to it that a receipt gets into the trailers, and keeps the call counted until it is sent.
 fn finish(mut response: Response<Body>, call: Option<TaskTrackerToken>) -> Response<Body> {
-    let pairs = response.extensions_mut().remove::<Receipt>().map(|receipt| receipt_pairs(&receipt));
-    let pairs = pairs.unwrap_or_default().into_iter();
-    let trailers: Vec<_> = pairs.filter_map(|(key, value)| Some((key, HeaderValue::try_from(value).ok()?))).collect();
-    response.map(|body| Body::new(Outgoing { body, trailers, _call: call }))
+    let receipt = response.extensions_mut().remove::<ReceiptSlot>();
+    response.map(|body| Body::new(Outgoing { body, receipt, _call: call }))
 }
 
-/// A body whose trailers get some more pairs.
+/// A body whose trailers get the call's receipt.
 struct Outgoing {
     body: Body,
-    trailers: Vec<(&'static str, HeaderValue)>,
+    receipt: Option<ReceiptSlot>,
     _call: Option<TaskTrackerToken>,
 }
 
@@ -135,17 +171,22 @@ impl HttpBody for Outgoing {
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        let frame = frame.map(|frame| {
-            frame.map(|mut frame| {
-                if let Some(trailers) = frame.trailers_mut() {
-                    trailers.extend(
-                        self.trailers.drain(..).map(|(key, value)| (http::HeaderName::from_static(key), value)),
-                    );
-                }
-                frame
-            })
-        });
+        let this = &mut *self;
+        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut this.body).poll_frame(cx)));
+        let failed = |_panic| {
+            let failed = status::plain(Code::Internal, "INTERNAL", "the node failed to answer");
+            Poll::Ready(Some(Err(failed)))
+        };
+        let mut frame = ready!(polled.unwrap_or_else(failed));
+        if let Some(Ok(frame)) = &mut frame
+            && let Some(trailers) = frame.trailers_mut()
+            && let Some(receipt) = self.receipt.take().and_then(|slot| slot.0.get().cloned())
+        {
+            let pairs = receipt_pairs(&receipt).into_iter();
+            trailers.extend(pairs.filter_map(|(key, value)| {
+                Some((http::HeaderName::from_static(key), HeaderValue::try_from(value).ok()?))
+            }));
+        }
         Poll::Ready(frame)
     }
 

@@ -3,32 +3,71 @@
 //! A request comes in through [`Server`] (connections) and the edge (deadline, panics, receipts), is decoded by tonic, turned
 //! into domain words by `convert`, handed on in one call, and answered; failures become statuses in `status`.
 
+mod builtin;
 mod codec;
 mod convert;
 mod dispatcher;
+mod door;
 mod edge;
+mod health;
+mod incoming;
+mod native;
 mod not_yet;
+mod page;
 pub mod pb;
+mod plugins;
 mod preface;
+mod raw;
+mod reflection;
+mod registry;
 mod server;
 mod status;
+mod verdict;
+mod web;
 
+pub use builtin::built_in;
 pub use codec::{StrictCodec, StrictDecoder};
-pub use dispatcher::DispatcherService;
-pub use server::{Config, Server, ServerError};
+pub use door::Door;
+pub use page::Pages;
+pub use raw::RawDescriptor;
+pub use server::{BadSetting, Config, Server, ServerError};
+pub use web::Web;
 
+use crate::dispatch::Dispatcher;
+use crate::dispatch::artifacts::Artifacts;
+use crate::dispatch::deployments::Deployments;
+use crate::domain::{Limits, Namespace};
+use crate::lifecycle::Lifecycle;
+use crate::registry::Registry;
+use crate::tenancy::Tenancy;
+use dispatcher::DispatcherService;
+use health::{HealthService, Liveness};
+use native::Native;
 use pb::collection_repo_server::CollectionRepoServer;
 use pb::collection_service_server::CollectionServiceServer;
 use pb::collective_dispatcher_server::CollectiveDispatcherServer;
 use pb::collector_registry_server::CollectorRegistryServer;
+use pb::plugin::v1::plugins_server::PluginsServer;
+use plugins::PluginsService;
+use reflection::ReflectionService;
+use registry::RegistryService;
+use std::sync::Arc;
+use tokio::sync::watch;
+use tonic::codec::CompressionEncoding;
 use tonic::server::NamedService;
 use tonic::service::Routes;
-use tonic_health::pb::health_server::{Health, HealthServer};
 
+/// How requests may be compressed: some stock clients do it unasked. What a message grows to is bounded like one that was
+/// not compressed; answers are not compressed.
+const GZIP: CompressionEncoding = CompressionEncoding::Gzip;
 /// Largest message of a service that carries no code. 4 MiB: gRPC's default.
 const MESSAGE_MAX: usize = 4 << 20;
 /// Largest reply: twice the default, for pages of records, and room for what stands beside a guest's own 8 MiB.
 const REPLY_MAX: usize = (8 << 20) + (64 << 10);
+/// Largest listing. 64 MiB: all services of the largest namespace; ListServices has no pages.
+const LISTING_MAX: usize = 64 << 20;
+/// Room for what stands around a chunk of an upload.
+const CHUNK_FRAME: usize = 64;
 /// Room for the rest of a `ServeRequest` beside its binary.
 const BESIDE_BINARY: usize = 4 << 20;
 
@@ -40,15 +79,84 @@ pub const CORE_SERVICES: [&str; 4] = [
     CollectionRepoServer::<()>::NAME,
 ];
 
+/// What the services work with.
+pub struct Services {
+    /// Answers calls.
+    pub dispatcher: Arc<Dispatcher>,
+    /// Knows types.
+    pub registry: Arc<Registry>,
+    /// Knows which code answers.
+    pub deployments: Arc<Deployments>,
+    /// Keeps code.
+    pub artifacts: Arc<Artifacts>,
+    /// Decides.
+    pub tenancy: Tenancy,
+    /// What the node calls itself.
+    pub collector_id: String,
+    /// Makes page tokens.
+    pub pages: Pages,
+    /// What one call may use.
+    pub limits: Limits,
+    /// Bytes of the largest artifact.
+    pub binary_max: usize,
+    /// Whether the node takes calls.
+    pub ready: watch::Receiver<bool>,
+    /// Ends streams that never end by themselves.
+    pub lifecycle: Lifecycle,
+}
+
+/// What answers, as health wants to know it.
+struct Live(Arc<Dispatcher>);
+
+impl Liveness for Live {
+    fn state(&self, namespace: &Namespace, service: &str) -> Option<bool> {
+        self.0.is_served(namespace, service)
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes()
+    }
+}
+
 /// All services of a node behind one door.
 ///
-/// * `binary_max`: bytes of the largest artifact that Serve takes.
-pub fn routes(dispatcher: DispatcherService, health: HealthServer<impl Health>, binary_max: usize) -> Routes {
-    let dispatcher = CollectiveDispatcherServer::new(dispatcher)
+/// * `default`: the namespace of requests that name none.
+pub fn door(services: Services, default: &Namespace) -> Door {
+    let Services { dispatcher, registry, deployments, artifacts, tenancy, pages, binary_max, .. } = services;
+    let native = Native::new(Arc::clone(&dispatcher), default.clone(), &services.limits);
+    let health = HealthService::new(
+        Arc::new(Live(Arc::clone(&dispatcher))),
+        services.ready,
+        tenancy,
+        default.clone(),
+        services.lifecycle.clone(),
+    );
+    let reflection = ReflectionService::new(Arc::clone(&registry), tenancy, default.clone(), services.lifecycle);
+    let plugins = PluginsService::new(deployments, artifacts, tenancy, pages, binary_max);
+    let registry = RegistryService::new(registry, tenancy, default.clone());
+    let dispatcher = CollectiveDispatcherServer::new(DispatcherService::new(dispatcher, services.collector_id))
+        .accept_compressed(GZIP)
         .max_decoding_message_size(binary_max.saturating_add(BESIDE_BINARY))
         .max_encoding_message_size(REPLY_MAX);
-    let registry = CollectorRegistryServer::new(not_yet::Registry).max_decoding_message_size(MESSAGE_MAX);
-    let collections = CollectionServiceServer::new(not_yet::Collections).max_decoding_message_size(MESSAGE_MAX);
-    let repo = CollectionRepoServer::new(not_yet::Repo).max_decoding_message_size(MESSAGE_MAX);
-    Routes::new(health).add_service(dispatcher).add_service(registry).add_service(collections).add_service(repo)
+    let registry = CollectorRegistryServer::new(registry)
+        .accept_compressed(GZIP)
+        .max_decoding_message_size(MESSAGE_MAX)
+        .max_encoding_message_size(LISTING_MAX);
+    let plugins = PluginsServer::new(plugins)
+        .accept_compressed(GZIP)
+        .max_decoding_message_size(MESSAGE_MAX + CHUNK_FRAME)
+        .max_encoding_message_size(LISTING_MAX);
+    let collections = CollectionServiceServer::new(not_yet::Collections)
+        .accept_compressed(GZIP)
+        .max_decoding_message_size(MESSAGE_MAX);
+    let repo = CollectionRepoServer::new(not_yet::Repo).accept_compressed(GZIP).max_decoding_message_size(MESSAGE_MAX);
+    let own = Routes::new(health.server())
+        .add_service(reflection.v1())
+        .add_service(reflection.v1alpha())
+        .add_service(plugins)
+        .add_service(dispatcher)
+        .add_service(registry)
+        .add_service(collections)
+        .add_service(repo);
+    Door::new(own, built_in().services, native)
 }

@@ -3,8 +3,6 @@
 use super::pb;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-/// `CollectorRegistry` until types are registered per namespace.
-pub(super) struct Registry;
 /// `CollectionService` until there is a store.
 pub(super) struct Collections;
 /// `CollectionRepo` until there is a store.
@@ -32,16 +30,6 @@ macro_rules! not_yet {
             $($more)*
         }
     };
-}
-
-not_yet! {
-    pb::collector_registry_server::CollectorRegistry, Registry;
-    register_proto: RegisterProtoRequest -> RegisterProtoResponse = "CollectorRegistry.RegisterProto", "the registry";
-    register_service: RegisterServiceRequest -> RegisterServiceResponse = "CollectorRegistry.RegisterService", "the registry";
-    lookup_service: LookupServiceRequest -> LookupServiceResponse = "CollectorRegistry.LookupService", "the registry";
-    validate_method: ValidateMethodRequest -> ValidateMethodResponse = "CollectorRegistry.ValidateMethod", "the registry";
-    list_services: ListServicesRequest -> ListServicesResponse = "CollectorRegistry.ListServices", "the registry";
-    ; {}
 }
 
 not_yet! {

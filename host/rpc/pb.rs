@@ -11,5 +11,13 @@
 
 tonic::include_proto!("collector");
 
+/// The package `collector.plugin.v1`.
+pub mod plugin {
+    /// Deployments.
+    pub mod v1 {
+        tonic::include_proto!("collector.plugin.v1");
+    }
+}
+
 /// The encoded `FileDescriptorSet` of `proto/`, with imports and comments.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/collector.binpb"));

@@ -1,14 +1,20 @@
-//! Connections: HTTP/2 over TCP, bounded, drained on shutdown.
+//! Connections: HTTP/2 and HTTP/1.1 over TCP, bounded, drained on shutdown.
 //!
 //! tonic routes and decodes; the accept loop is ours, because tonic's own turns a passed `grpc-timeout` into CANCELLED
 //! and offers no hold on connections.
 
-use super::{edge, preface};
+use super::incoming::Whole;
+use super::web::{Cors, Web};
+use super::{Door, edge, preface};
 use crate::lifecycle::Lifecycle;
+use http::{Request, Response, Version};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
-use serde::{Deserialize, Serialize};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use serde::{Deserialize, Deserializer, Serialize};
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,7 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::service::Routes;
+use tonic::body::Body;
 
 /// The `[server]` section of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,14 +38,61 @@ pub struct Config {
     pub connections: usize,
     /// Calls at once on one connection. 100: gRPC's usual figure.
     pub streams: u32,
+    /// The namespace of native calls, reflection and health that name none in metadata `collector-namespace`.
+    pub default_namespace: String,
     /// Milliseconds that calls in flight get to finish when the node stops. 10,000: below what supervisors wait.
     pub grace_ms: u64,
+    /// Web pages that may call the node from a browser: `scheme://host[:port]`, or `*` for all. None: a page could reach
+    /// a node on its reader's own machine. In the environment and in flags separated by commas.
+    #[serde(deserialize_with = "list")]
+    pub cors_origins: Vec<String>,
+}
+
+/// A setting that cannot be kept.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {problem}")]
+pub struct BadSetting {
+    /// Its key in the configuration.
+    pub key: &'static str,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl Config {
+    /// Refuses origins that are none.
+    pub fn check(&self) -> Result<(), BadSetting> {
+        Cors::new(&self.cors_origins).map(|_| ())
+    }
+}
+
+/// A list, or a text with commas: flags and variables know no lists.
+fn list<'de, D: Deserializer<'de>>(reader: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        List(Vec<String>),
+        Text(String),
+    }
+    Ok(match Written::deserialize(reader)? {
+        Written::List(list) => list,
+        Written::Text(text) => {
+            text.split(',').map(str::trim).filter(|one| !one.is_empty()).map(str::to_owned).collect()
+        }
+    })
 }
 
 impl Default for Config {
     fn default() -> Self {
         let listen = SocketAddr::from(([127, 0, 0, 1], 50_051));
-        Self { listen, insecure: false, connections: 1_024, streams: 100, grace_ms: 10_000 }
+        Self {
+            listen,
+            insecure: false,
+            connections: 1_024,
+            streams: 100,
+            default_namespace: "default".to_owned(),
+            grace_ms: 10_000,
+            cors_origins: Vec::new(),
+        }
     }
 }
 
@@ -89,8 +142,9 @@ impl Server {
 
     /// Serves until the node drains, then waits for calls in flight: `grace_ms`, then their guests are stopped.
     ///
+    /// * `web`: what stands before `door`.
     /// * `longest`: deadline of calls that name none.
-    pub async fn run(self, routes: Routes, longest: Duration, lifecycle: Lifecycle) {
+    pub async fn run(self, web: Web, door: Door, longest: Duration, lifecycle: Lifecycle) {
         let places = Arc::new(Semaphore::new(self.config.connections));
         let open = Connections::default();
         let builder = builder(&self.config);
@@ -109,18 +163,15 @@ impl Server {
                     continue;
                 }
             };
-            let (routes, calls) = (routes.clone(), open.calls.clone());
-            let service = hyper::service::service_fn(move |request| {
-                edge::handle(routes.clone(), request, longest, calls.clone())
-            });
-            let (builder, watcher, cut) = (builder.clone(), open.graceful.watcher(), open.cut.clone());
-            let connection = async move {
-                let _place = place;
-                let stream = preface::greet(stream).await?;
-                let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-                watcher.watch(connection).await
+            let (web, door, calls) = (web.clone(), door.clone(), open.calls.clone());
+            let answer = move |request: Request<Body>| {
+                let (web, door, calls) = (web.clone(), door.clone(), calls.clone());
+                async move { web.handle(request, |request| edge::handle(door, request, longest, calls)).await }
             };
+            let connection = serve(stream, answer, builder.clone(), open.graceful.watcher());
+            let cut = open.cut.clone();
             drop(lifecycle.spawn(async move {
+                let _place = place;
                 if let Some(Err(why)) = cut.run_until_cancelled(connection).await {
                     tracing::debug!(%why, "connection ended");
                 }
@@ -129,6 +180,26 @@ impl Server {
         drop(self.listener);
         open.drain(Duration::from_millis(self.config.grace_ms), &lifecycle).await;
     }
+}
+
+/// Serves one connection to its end.
+async fn serve<F, Fut>(
+    stream: TcpStream,
+    answer: F,
+    builder: Builder<TokioExecutor>,
+    watcher: Watcher,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
+where
+    F: Fn(Request<Body>) -> Fut + Send + 'static,
+    Fut: Future<Output = Response<Body>> + Send + 'static,
+{
+    let stream = preface::greet(stream, preface::PATIENCE).await?;
+    let service = service_fn(move |request: Request<Incoming>| {
+        let http2 = request.version() == Version::HTTP_2;
+        let answer = answer(request.map(|body| Body::new(Whole::new(body, http2))));
+        async { Ok::<_, Infallible>(answer.await) }
+    });
+    watcher.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned()).await
 }
 
 /// What is open while the node serves.
@@ -181,9 +252,17 @@ async fn accept(listener: &TcpListener, connections: &Arc<Semaphore>) -> io::Res
     Ok((stream, place))
 }
 
-/// HTTP/2 as threats.md B1 sets it.
+/// HTTP/2 and HTTP/1.1 as threats.md B1 sets them.
 fn builder(config: &Config) -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new()).http2_only();
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(10)) // from the end of the call before, so it bounds idling too
+        .max_buf_size(64 << 10)
+        .max_headers(100)
+        .keep_alive(true)
+        .half_close(false);
     builder
         .http2()
         .timer(TokioTimer::new())

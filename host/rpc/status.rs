@@ -5,11 +5,14 @@
 
 use super::convert::BadRequest;
 use super::edge::RequestId;
+use super::verdict;
 use crate::dispatch::DispatchError;
-use crate::dispatch::artifacts::{ArtifactError, ComponentError};
+use crate::dispatch::artifacts::ArtifactError;
+use crate::dispatch::deployments::DeployError;
 use crate::domain::{Fault, FaultCode, Receipt, cut, one_line};
 use crate::exec::{ExecError, ExecFailure};
-use crate::registry::CallError;
+use crate::registry::{CallError, RegistryError};
+use crate::store::StoreError;
 use bytes::Bytes;
 use prost::Message as _;
 use std::collections::HashMap;
@@ -26,6 +29,9 @@ const MESSAGE_MAX: usize = 1_024;
 const FAULT_MESSAGE_MAX: usize = 1_024;
 /// Longest details of a guest's fault. Headers have 16 KiB altogether.
 const FAULT_DETAILS_MAX: usize = 4_096;
+/// Bytes of preconditions that a status names. gRPC's C core refuses more than 8 KiB of metadata at random, and base64
+/// takes a third.
+const UNMET_MAX: usize = 2_500;
 /// When a refused call may try again: about one round of short calls later.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
@@ -37,15 +43,11 @@ pub(super) fn plain(code: Code, reason: &str, message: impl Into<String>) -> Sta
 
 /// A request that is wrong in itself.
 pub(super) fn bad_request(why: BadRequest, id: &RequestId) -> Status {
-    let (code, message, field, problem) = match why {
-        BadRequest::Required(field) => {
-            (Code::InvalidArgument, format!("{field} is required"), field.to_owned(), "is required".to_owned())
-        }
-        BadRequest::Field { field, problem } => (Code::InvalidArgument, format!("{field} {problem}"), field, problem),
-        BadRequest::Scheme(scheme) => {
-            let message = format!("service_uri: this node does not serve the scheme {scheme}:, only sha256:");
-            (Code::Unimplemented, message.clone(), "service_uri".to_owned(), message)
-        }
+    let message = why.to_string();
+    let (code, field, problem) = match why {
+        BadRequest::Required(field) => (Code::InvalidArgument, field.to_owned(), "is required".to_owned()),
+        BadRequest::Field { field, problem } => (Code::InvalidArgument, field, problem),
+        BadRequest::Scheme(_) => (Code::Unimplemented, "service_uri".to_owned(), message.clone()),
     };
     let reason = if code == Code::Unimplemented { "SCHEME_UNIMPLEMENTED" } else { "INVALID_ARGUMENT" };
     let mut details = details(reason, id);
@@ -55,81 +57,94 @@ pub(super) fn bad_request(why: BadRequest, id: &RequestId) -> Status {
 
 /// A call that got no answer.
 pub(super) fn dispatch(why: DispatchError, id: &RequestId) -> Status {
-    let (code, reason) = verdict(&why);
-    if code == Code::Internal {
-        tracing::error!(request = %id, error = %chain(&why), "internal error");
+    let mut failure = Failure::new(verdict::dispatch(&why), &why, id);
+    match &why {
+        DispatchError::Exec(ExecFailure { error: ExecError::Busy, .. })
+        | DispatchError::Artifact(ArtifactError::Busy)
+        | DispatchError::Draining => failure.retry(),
+        DispatchError::Call(CallError::WrongInputType { .. }) => failure.violation("input.type_url"),
+        DispatchError::Call(CallError::BadInput { field, .. }) => failure.violation(field),
+        DispatchError::Artifact(_) if failure.code == Code::InvalidArgument => failure.violation("service_binary"),
+        _ => {}
     }
-    // Names and compilers' words in it are the tenant's: one line, and short enough for a header.
-    let message = one_line(&why.to_string(), MESSAGE_MAX);
-    let mut details = details(reason, id);
     let receipt = match &why {
-        DispatchError::Exec(ExecFailure { error, receipt }) => {
-            if matches!(error, ExecError::Busy) {
-                details.set_retry_info(Some(RETRY_AFTER));
-            }
-            receipt.as_ref()
-        }
-        DispatchError::Artifact(ArtifactError::Busy) => {
-            details.set_retry_info(Some(RETRY_AFTER));
-            None
-        }
-        DispatchError::Call(CallError::WrongInputType { .. }) => {
-            details.add_bad_request_violation("input.type_url", &message);
-            None
-        }
-        DispatchError::Artifact(_) if code == Code::InvalidArgument => {
-            details.add_bad_request_violation("service_binary", &message);
-            None
-        }
+        DispatchError::Exec(ExecFailure { receipt, .. }) | DispatchError::Output { receipt, .. } => receipt.as_deref(),
         _ => None,
     };
-    let mut status = Status::with_error_details(code, message, details);
+    let mut status = failure.status();
     if let Some(receipt) = receipt {
         attach(status.metadata_mut(), receipt);
     }
     status
 }
 
-/// Code and stable reason of a failure. No `_` arm: a new error does not compile until it has both.
-fn verdict(why: &DispatchError) -> (Code, &'static str) {
-    match why {
-        DispatchError::Denied(_) => (Code::PermissionDenied, "DENIED"),
-        DispatchError::NotDeployed => (Code::NotFound, "NOT_DEPLOYED"),
-        DispatchError::Artifact(artifact) => match artifact {
-            ArtifactError::Empty => (Code::InvalidArgument, "ARTIFACT_EMPTY"),
-            ArtifactError::TooLarge { .. } => (Code::ResourceExhausted, "ARTIFACT_TOO_LARGE"),
-            ArtifactError::NotRunnable(_) => (Code::InvalidArgument, "ARTIFACT_KIND"),
-            ArtifactError::NativeOff => (Code::FailedPrecondition, "NATIVE_OFF"),
-            ArtifactError::Busy => (Code::ResourceExhausted, "BUSY"),
-            ArtifactError::NotFound => (Code::NotFound, "ARTIFACT_NOT_FOUND"),
-            ArtifactError::Io(_) => (Code::Internal, "STORAGE"),
-            ArtifactError::Component(component) => match component {
-                ComponentError::Invalid(_) => (Code::InvalidArgument, "COMPONENT_INVALID"),
-                ComponentError::NoEntry(_) => (Code::InvalidArgument, "COMPONENT_NO_ENTRY"),
-                ComponentError::OtherVersion(_) => (Code::InvalidArgument, "COMPONENT_VERSION"),
-                ComponentError::Schema(_) => (Code::InvalidArgument, "DESCRIPTORS_INVALID"),
-            },
-        },
-        DispatchError::Call(call) => match call {
-            CallError::NoService { .. } => (Code::Unimplemented, "NO_SERVICE"),
-            CallError::NoMethod { .. } => (Code::Unimplemented, "NO_METHOD"),
-            CallError::Streaming { .. } => (Code::Unimplemented, "STREAMING"),
-            CallError::Ambiguous { .. } => (Code::FailedPrecondition, "AMBIGUOUS_SERVICE"),
-            CallError::WrongInputType { .. } => (Code::InvalidArgument, "INPUT_TYPE"),
-        },
-        DispatchError::Exec(failure) => match &failure.error {
-            ExecError::Deadline => (Code::DeadlineExceeded, "DEADLINE"),
-            ExecError::Draining => (Code::Unavailable, "DRAINING"),
-            ExecError::Busy => (Code::ResourceExhausted, "BUSY"),
-            ExecError::Limit { reason, .. } => (Code::ResourceExhausted, reason),
-            ExecError::Trap(_) => (Code::Unknown, "GUEST_TRAP"),
-            ExecError::Exit { .. } => (Code::Unknown, "GUEST_EXIT"),
-            ExecError::Unmetered => (Code::FailedPrecondition, "METERING_OFF"),
-            ExecError::Imports(_) => (Code::FailedPrecondition, "IMPORTS_NOT_GRANTED"),
-            ExecError::Compile(_) => (Code::FailedPrecondition, "CANNOT_COMPILE"),
-            ExecError::Missing => (Code::NotFound, "ARTIFACT_NOT_FOUND"),
-            ExecError::Internal(_) => (Code::Internal, "INTERNAL"),
-        },
+/// A registration that was refused.
+pub(super) fn registry(why: RegistryError, id: &RequestId) -> Status {
+    let mut failure = Failure::new(verdict::registry(&why), &why, id);
+    failure.explain(&why);
+    failure.status()
+}
+
+/// A deployment that was refused.
+pub(super) fn deploy(why: DeployError, id: &RequestId) -> Status {
+    let mut failure = Failure::new(verdict::deploy(&why), &why, id);
+    match &why {
+        DeployError::Registry(why) => failure.explain(why),
+        DeployError::Artifact(ArtifactError::Busy) | DeployError::Exec(ExecError::Busy) => failure.retry(),
+        DeployError::Imports(missing) => failure.unmet("IMPORT", missing),
+        _ => {}
+    }
+    failure.status()
+}
+
+/// A failure on its way to a status.
+struct Failure {
+    code: Code,
+    message: String,
+    details: ErrorDetails,
+}
+
+impl Failure {
+    /// * `why`: its text is for the tenant, its sources for the log.
+    fn new((code, reason): verdict::Verdict, why: &dyn std::error::Error, id: &RequestId) -> Self {
+        if matches!(code, Code::Internal | Code::DataLoss) {
+            tracing::error!(request = %id, error = %chain(why), "internal error");
+        }
+        // Names and compilers' words in it are the tenant's: one line, and short enough for a header.
+        let message = one_line(&why.to_string(), MESSAGE_MAX);
+        Self { code, message, details: details(reason, id) }
+    }
+
+    fn retry(&mut self) {
+        self.details.set_retry_info(Some(RETRY_AFTER));
+    }
+
+    fn violation(&mut self, field: &str) {
+        self.details.add_bad_request_violation(field, &self.message);
+    }
+
+    /// Names what would have to be otherwise, as much of it as a header holds.
+    fn unmet(&mut self, kind: &str, subjects: &[String]) {
+        let mut room = UNMET_MAX;
+        for subject in subjects {
+            let subject = one_line(subject, 256);
+            let Some(left) = room.checked_sub(subject.len() + 16) else { break };
+            room = left;
+            self.details.add_precondition_failure_violation(kind, subject, "");
+        }
+    }
+
+    fn explain(&mut self, why: &RegistryError) {
+        match why {
+            RegistryError::Breaking(changes) => self.unmet("BREAKING_CHANGE", changes),
+            RegistryError::Busy | RegistryError::Store(StoreError::Busy) => self.retry(),
+            _ if self.code == Code::InvalidArgument => self.violation("file_descriptor"),
+            _ => {}
+        }
+    }
+
+    fn status(self) -> Status {
+        Status::with_error_details(self.code, self.message, self.details)
     }
 }
 
@@ -152,8 +167,8 @@ fn own_details(code: FaultCode, message: &str, details: &[u8]) -> Option<Bytes> 
     }
     let said = tonic_types::pb::Status::decode(details).ok()?;
     let poses = |any: &prost_types::Any| {
-        any.type_url.ends_with("/google.rpc.ErrorInfo")
-            && tonic_types::pb::ErrorInfo::decode(&*any.value).is_ok_and(|info| info.domain == DOMAIN)
+        any.type_url.rsplit('/').next() == Some("google.rpc.ErrorInfo")
+            && !tonic_types::pb::ErrorInfo::decode(&*any.value).is_ok_and(|info| info.domain != DOMAIN)
     };
     let details = said.details.into_iter().filter(|any| !poses(any)).collect();
     let status = tonic_types::pb::Status { code: code.number(), message: message.to_owned(), details };
@@ -185,6 +200,9 @@ pub(super) fn receipt_pairs(receipt: &Receipt) -> Vec<(&'static str, String)> {
         ("collector-run-us", receipt.ran.as_micros().to_string()),
         ("collector-start", receipt.start.name().to_owned()),
     ];
+    if let Some(version) = receipt.version {
+        pairs.push(("collector-version", version.to_string()));
+    }
     if let Some(fuel) = receipt.fuel {
         pairs.push(("collector-fuel", fuel.to_string()));
     }

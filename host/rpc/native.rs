@@ -1,0 +1,345 @@
+//! Native calls: `/<package>.<Service>/<Method>` of what tenants registered and deployed, without `Any` around it.
+//!
+//! Messages pass as bytes: they are checked, never decoded. Source: semantics.md section 5, PROTOCOL-HTTP2.md.
+
+use super::edge::{self, ReceiptSlot, RequestId};
+use super::{convert, status};
+use crate::dispatch::{DispatchError, Dispatcher, Ready, Requests, StreamCall};
+use crate::domain::{Deadline, Fault, FaultCode, Limits, MetadataEntry, Namespace, Outcome, one_line};
+use crate::exec::BoxFuture;
+use crate::tenancy::Caller;
+use bytes::{Buf as _, BufMut as _, Bytes};
+use futures_util::{Stream, StreamExt as _, stream};
+use http::{Request as HttpRequest, Response as HttpResponse};
+use std::pin::Pin;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tonic::body::Body;
+use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::{Code, Request, Response, Status, Streaming};
+use tower::Service;
+
+/// Answers native calls.
+#[derive(Clone)]
+pub struct Native {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    dispatcher: Arc<Dispatcher>,
+    default: Namespace,
+    input_max: usize,
+    output_max: usize,
+    stream_longest: Duration,
+}
+
+impl Native {
+    /// * `default`: the namespace of calls that name none.
+    /// * `limits`: of one message, and how long a stream may last.
+    pub fn new(dispatcher: Arc<Dispatcher>, default: Namespace, limits: &Limits) -> Self {
+        let (input_max, output_max) = (limits.input_bytes, limits.output_bytes);
+        let shared = Shared { dispatcher, default, input_max, output_max, stream_longest: limits.stream() };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Answers one request. The path decides which of the four kinds it is.
+    pub(super) async fn call(&self, request: HttpRequest<Body>) -> HttpResponse<Body> {
+        let id = request.extensions().get::<RequestId>().cloned().unwrap_or_default();
+        let ready = match self.shared.resolve(&request, &id) {
+            Ok(ready) => ready,
+            Err(refused) => return refused.into_http(),
+        };
+        let (client, server) = (ready.method().client_streaming, ready.method().server_streaming);
+        let grpc = tonic::server::Grpc::new(BytesCodec).accept_compressed(CompressionEncoding::Gzip);
+        let mut grpc = grpc.apply_max_message_size_config(Some(self.shared.input_max), Some(self.shared.output_max));
+        let method = Method { shared: Arc::clone(&self.shared), ready: Some(ready), id };
+        match (client, server) {
+            (false, false) => grpc.client_streaming(Unary(method), request).await,
+            (false, true) => grpc.streaming(ServerStreaming(method), request).await,
+            (true, false) => grpc.client_streaming(ClientStreaming(method), request).await,
+            (true, true) => grpc.streaming(Bidirectional(method), request).await,
+        }
+    }
+}
+
+impl Shared {
+    fn resolve(&self, request: &HttpRequest<Body>, id: &RequestId) -> Result<Ready, Status> {
+        let unknown = || status::plain(Code::Unimplemented, "NO_SERVICE", "the path names no service and method");
+        let (service, method) =
+            request.uri().path().get(1..).and_then(|path| path.split_once('/')).ok_or_else(unknown)?;
+        let service = FromStr::from_str(service).map_err(|_| unknown())?;
+        let method = FromStr::from_str(method).map_err(|_| unknown())?;
+        let namespace =
+            convert::namespace(request.headers(), &self.default).map_err(|why| status::bad_request(why, id))?;
+        let ready = self.dispatcher.resolve(Caller::Anonymous, &namespace, &service, &method);
+        ready.map_err(|why| status::dispatch(why, id))
+    }
+}
+
+/// One call of one method.
+struct Method {
+    shared: Arc<Shared>,
+    ready: Option<Ready>,
+    id: RequestId,
+}
+
+impl Method {
+    fn ready(&mut self) -> Result<Ready, Status> {
+        let twice = || status::plain(Code::Internal, "INTERNAL", "the call was taken twice");
+        self.ready.take().ok_or_else(twice)
+    }
+
+    fn unary(&mut self, request: Request<Streaming<Bytes>>) -> BoxFuture<'static, Result<Response<Bytes>, Status>> {
+        let (ready, shared, id) = (self.ready(), Arc::clone(&self.shared), self.id.clone());
+        Box::pin(async move {
+            let ready = ready?;
+            let deadline = edge::deadline(&request)?;
+            let (metadata, _, mut streaming) = request.into_parts();
+            let metadata = convert::visible_metadata(&metadata);
+            let input = only(&mut streaming).await?;
+            let outcome = shared.dispatcher.unary(ready, input, metadata, deadline).await;
+            let outcome = outcome.map_err(|why| status::dispatch(why, &id))?;
+            let reply = outcome.reply.map_err(|fault| status::fault(fault, &outcome.receipt))?;
+            let mut response = Response::new(reply);
+            response.extensions_mut().insert(ReceiptSlot::of(outcome.receipt));
+            Ok(response)
+        })
+    }
+
+    /// Starts a call whose client, server or both stream.
+    fn open(
+        &mut self,
+        requests: Requests,
+        metadata: Vec<MetadataEntry>,
+        deadline: Deadline,
+    ) -> Result<StreamCall, Status> {
+        let ready = self.ready()?;
+        Ok(self.shared.dispatcher.stream(ready, requests, metadata, deadline))
+    }
+
+    /// A stream's deadline: its client's if that named one, else the node's for streams.
+    fn deadline<T>(&self, request: &Request<T>) -> Result<Deadline, Status> {
+        let asked = edge::asked(request)?;
+        Ok(asked.map_or_else(
+            || Deadline::after(self.shared.stream_longest),
+            |asked| Deadline::after(asked.min(self.shared.stream_longest)),
+        ))
+    }
+}
+
+/// What a client sends, with its transport's errors as faults.
+fn requests(streaming: Streaming<Bytes>) -> Requests {
+    let fault = |status: Status| {
+        // tonic says INTERNAL of what its peer did wrong; INTERNAL is always a bug of ours.
+        let code = FaultCode::from_number(status.code().into()).filter(|code| *code != FaultCode::Internal);
+        let message = one_line(status.message(), 256);
+        Fault { code: code.unwrap_or(FaultCode::InvalidArgument), message, details: Vec::new() }
+    };
+    Box::pin(streaming.map(move |message| message.map_err(fault)))
+}
+
+/// The one message of a call whose client does not stream. What is wrong with its framing is the client's doing, which
+/// tonic would call INTERNAL. Source: grpc/doc/statuscodes.md, cardinality violations.
+async fn only(streaming: &mut Streaming<Bytes>) -> Result<Bytes, Status> {
+    let count =
+        |how| status::plain(Code::Unimplemented, "MESSAGE_COUNT", format!("the method takes one message, {how}"));
+    let theirs = |status: Status| match status.code() {
+        Code::Internal => status::plain(Code::InvalidArgument, "FRAMING", one_line(status.message(), 256)),
+        _ => status,
+    };
+    let first = streaming.message().await.map_err(theirs)?.ok_or_else(|| count("none came"))?;
+    match streaming.message().await.map_err(theirs)? {
+        None => Ok(first),
+        Some(_) => Err(count("more came")),
+    }
+}
+
+type Opened<T> = std::future::Ready<Result<Response<T>, Status>>;
+
+struct Unary(Method);
+
+impl Service<Request<Streaming<Bytes>>> for Unary {
+    type Response = Response<Bytes>;
+    type Error = Status;
+    type Future = BoxFuture<'static, Result<Response<Bytes>, Status>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Streaming<Bytes>>) -> Self::Future {
+        self.0.unary(request)
+    }
+}
+
+struct ServerStreaming(Method);
+
+impl Service<Request<Streaming<Bytes>>> for ServerStreaming {
+    type Response = Response<Replies>;
+    type Error = Status;
+    type Future = BoxFuture<'static, Result<Response<Replies>, Status>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Streaming<Bytes>>) -> Self::Future {
+        let (ready, shared, id) = (self.0.ready(), Arc::clone(&self.0.shared), self.0.id.clone());
+        let deadline = self.0.deadline(&request);
+        Box::pin(async move {
+            let (metadata, _, mut streaming) = request.into_parts();
+            let metadata = convert::visible_metadata(&metadata);
+            let input = only(&mut streaming).await?;
+            let requests = Box::pin(stream::iter([Ok(input)]));
+            let call = shared.dispatcher.stream(ready?, requests, metadata, deadline?);
+            Ok(Replies::response(call, id))
+        })
+    }
+}
+
+struct ClientStreaming(Method);
+
+impl Service<Request<Streaming<Bytes>>> for ClientStreaming {
+    type Response = Response<Bytes>;
+    type Error = Status;
+    type Future = BoxFuture<'static, Result<Response<Bytes>, Status>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Streaming<Bytes>>) -> Self::Future {
+        let open = || {
+            let deadline = edge::deadline(&request)?;
+            let (metadata, _, streaming) = request.into_parts();
+            self.0.open(requests(streaming), convert::visible_metadata(&metadata), deadline)
+        };
+        let (call, id) = (open(), self.0.id.clone());
+        Box::pin(async move { one_reply(call?, &id).await })
+    }
+}
+
+struct Bidirectional(Method);
+
+impl Service<Request<Streaming<Bytes>>> for Bidirectional {
+    type Response = Response<Replies>;
+    type Error = Status;
+    type Future = Opened<Replies>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Streaming<Bytes>>) -> Self::Future {
+        let open = || {
+            let deadline = self.0.deadline(&request)?;
+            let (metadata, _, streaming) = request.into_parts();
+            let call = self.0.open(requests(streaming), convert::visible_metadata(&metadata), deadline)?;
+            Ok(Replies::response(call, self.0.id.clone()))
+        };
+        std::future::ready(open())
+    }
+}
+
+/// The one reply of a method whose client streams.
+async fn one_reply(mut call: StreamCall, id: &RequestId) -> Result<Response<Bytes>, Status> {
+    let first = call.replies.recv().await;
+    if call.replies.recv().await.is_some() {
+        return Err(status::dispatch(DispatchError::Replies("several"), id));
+    }
+    let outcome = ended(call.end.await, id)?;
+    outcome.reply.map_err(|fault| status::fault(fault, &outcome.receipt))?;
+    let reply = first.ok_or_else(|| status::dispatch(DispatchError::Replies("no"), id))?;
+    let mut response = Response::new(reply);
+    response.extensions_mut().insert(ReceiptSlot::of(outcome.receipt));
+    Ok(response)
+}
+
+type End = Result<Result<Outcome, DispatchError>, tokio::sync::oneshot::error::RecvError>;
+
+fn ended(end: End, id: &RequestId) -> Result<Outcome, Status> {
+    match end {
+        Ok(Ok(outcome)) => Ok(outcome),
+        Ok(Err(why)) => Err(status::dispatch(why, id)),
+        // Its task is gone without a word: the node's end took it along.
+        Err(_) => Err(status::dispatch(DispatchError::Draining, id)),
+    }
+}
+
+/// The replies of a streaming call, then how it ended. Dropping it stops the guest.
+struct Replies {
+    call: Option<StreamCall>,
+    id: RequestId,
+    receipt: ReceiptSlot,
+}
+
+impl Replies {
+    fn response(call: StreamCall, id: RequestId) -> Response<Self> {
+        let receipt = ReceiptSlot::default();
+        let mut response = Response::new(Self { call: Some(call), id, receipt: receipt.clone() });
+        response.extensions_mut().insert(receipt);
+        response
+    }
+}
+
+impl Stream for Replies {
+    type Item = Result<Bytes, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        let Some(call) = &mut this.call else { return Poll::Ready(None) };
+        if let Some(reply) = std::task::ready!(call.replies.poll_recv(cx)) {
+            return Poll::Ready(Some(Ok(reply)));
+        }
+        let end = std::task::ready!(Pin::new(&mut call.end).poll(cx));
+        this.call = None;
+        Poll::Ready(match ended(end, &this.id) {
+            Err(status) => Some(Err(status)),
+            Ok(Outcome { reply: Err(fault), receipt }) => Some(Err(status::fault(fault, &receipt))),
+            Ok(Outcome { reply: Ok(_), receipt }) => {
+                this.receipt.fill(receipt);
+                None
+            }
+        })
+    }
+}
+
+/// Messages as the bytes that they are.
+#[derive(Debug, Clone, Copy)]
+struct BytesCodec;
+
+impl Codec for BytesCodec {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for BytesCodec {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put(item);
+        Ok(())
+    }
+}
+
+impl Decoder for BytesCodec {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
+    }
+}

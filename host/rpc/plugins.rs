@@ -1,0 +1,278 @@
+//! `collector.plugin.v1.Plugins`: convert, one domain call, convert.
+
+use super::convert::{self, BadRequest};
+use super::edge::{self, RequestId};
+use super::page::Pages;
+use super::pb::plugin::v1 as pb;
+use super::status;
+use crate::dispatch::artifacts::{Artifacts, Stored};
+use crate::dispatch::deployments::{self, DeployError, Deployed, Deployment, Deployments, Order};
+use crate::domain::{DeploymentName, Digest, Namespace};
+use crate::registry::{Action, Schema, timestamp};
+use crate::tenancy::{Caller, Permit, Tenancy, Verb};
+use bytes::{Bytes, BytesMut};
+use pb::deploy_request::Part;
+use std::sync::Arc;
+use tonic::{Request, Response, Status, Streaming};
+
+/// The service.
+pub struct PluginsService {
+    deployments: Arc<Deployments>,
+    artifacts: Arc<Artifacts>,
+    tenancy: Tenancy,
+    pages: Pages,
+    max_bytes: usize,
+}
+
+impl PluginsService {
+    /// * `max_bytes`: of one artifact.
+    pub fn new(
+        deployments: Arc<Deployments>,
+        artifacts: Arc<Artifacts>,
+        tenancy: Tenancy,
+        pages: Pages,
+        max_bytes: usize,
+    ) -> Self {
+        Self { deployments, artifacts, tenancy, pages, max_bytes }
+    }
+
+    fn permit(&self, namespace: &str, verb: Verb, id: &RequestId) -> Result<Permit, Status> {
+        let namespace: Namespace =
+            convert::required("namespace", namespace).map_err(|why| status::bad_request(why, id))?;
+        self.tenancy.authorize(Caller::Anonymous, &namespace, verb).map_err(|why| status::deploy(why.into(), id))
+    }
+
+    fn find(&self, permit: &Permit, name: &DeploymentName, id: &RequestId) -> Result<Arc<Deployment>, Status> {
+        let found = self.deployments.get(permit.namespace(), name).ok_or(DeployError::NotFound);
+        found.map_err(|why| status::deploy(why, id))
+    }
+
+    /// The artifact that an upload is about: known by its digest, or the bytes that follow.
+    async fn receive(
+        &self,
+        permit: &Permit,
+        upload: Upload,
+        parts: &mut Streaming<pb::DeployRequest>,
+        id: &RequestId,
+    ) -> Result<Stored, Status> {
+        let failed = |why: deployments::DeployError| status::deploy(why, id);
+        if let Some(digest) = &upload.digest
+            && let Ok(known) = self.artifacts.find(permit, digest).await
+        {
+            return Ok(known);
+        }
+        let mut bytes = BytesMut::new();
+        let mut room = self.artifacts.room();
+        while let Some(part) = parts.message().await? {
+            let Some(Part::Chunk(chunk)) = part.part else {
+                return Err(field("header", "comes once, before the chunks", id));
+            };
+            if bytes.len() + chunk.len() > self.max_bytes {
+                let (bytes, most) = (bytes.len() + chunk.len(), self.max_bytes);
+                let why = crate::dispatch::artifacts::ArtifactError::TooLarge { bytes, most };
+                return Err(failed(why.into()));
+            }
+            room.grow(chunk.len()).map_err(|why| failed(why.into()))?;
+            bytes.extend_from_slice(&chunk);
+        }
+        drop(room); // taking the artifact in counts it again
+        let bytes: Bytes = bytes.freeze();
+        upload.check(&bytes, id)?;
+        self.artifacts.admit(permit, bytes).await.map_err(|why| failed(why.into()))
+    }
+}
+
+/// What a header says about the bytes.
+struct Upload {
+    digest: Option<Digest>,
+    size: u64,
+}
+
+impl Upload {
+    fn read(header: &pb::DeployHeader) -> Result<Self, BadRequest> {
+        let digest = match header.digest.as_str() {
+            "" => None,
+            text => Some(convert::digest("header.digest", text)?),
+        };
+        Ok(Self { digest, size: header.size_bytes })
+    }
+
+    fn check(&self, bytes: &[u8], id: &RequestId) -> Result<(), Status> {
+        if bytes.is_empty() && self.digest.is_some() {
+            let why = crate::dispatch::artifacts::ArtifactError::NotFound;
+            return Err(status::deploy(why.into(), id));
+        }
+        if self.size > 0 && self.size != bytes.len() as u64 {
+            let problem = format!("is {}, but {} bytes came", self.size, bytes.len());
+            return Err(field("header.size_bytes", &problem, id));
+        }
+        match self.digest {
+            Some(wanted) if Digest::of(bytes) != wanted => {
+                Err(field("header.digest", "is not the digest of the bytes that came", id))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn field(name: &str, problem: &str, id: &RequestId) -> Status {
+    status::bad_request(BadRequest::Field { field: name.to_owned(), problem: problem.to_owned() }, id)
+}
+
+#[tonic::async_trait]
+impl pb::plugins_server::Plugins for PluginsService {
+    async fn deploy(
+        &self,
+        request: Request<Streaming<pb::DeployRequest>>,
+    ) -> Result<Response<pb::DeployResponse>, Status> {
+        let id = edge::request_id(&request);
+        let validate_only = convert::validate_only(request.metadata());
+        let mut parts = request.into_inner();
+        let first = parts.message().await?.and_then(|part| part.part);
+        let Some(Part::Header(header)) = first else {
+            return Err(status::bad_request(BadRequest::Required("header"), &id));
+        };
+        let permit = self.permit(&header.namespace, Verb::Deploy, &id)?;
+        let bad = |why| status::bad_request(why, &id);
+        let name = match header.name.as_str() {
+            "" => None,
+            name => Some(convert::required("header.name", name).map_err(bad)?),
+        };
+        let services = header.services.iter().map(|name| convert::required("header.services", name));
+        let services = services.collect::<Result<_, _>>().map_err(bad)?;
+        let upload = Upload::read(&header).map_err(bad)?;
+        let stored = self.receive(&permit, upload, &mut parts, &id).await?;
+        let validate_only = validate_only || header.validate_only;
+        let order = Order { name, stored, services, validate_only, keep_inactive: header.keep_inactive };
+        let deployed = self.deployments.deploy(permit, order).await;
+        deployed.map(|deployed| Response::new(convert_deployed(deployed))).map_err(|why| status::deploy(why, &id))
+    }
+
+    async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {
+        let id = edge::request_id(&request);
+        let request = request.into_inner();
+        let namespace = match request.namespace.as_str() {
+            "" => None,
+            one => Some(self.permit(one, Verb::Discover, &id)?.namespace().clone()),
+        };
+        let size = convert::page_size(request.page_size).map_err(|why| status::bad_request(why, &id))?;
+        let query = format!("Plugins.List {}", request.namespace);
+        let after = self.pages.read(&query, &request.page_token).map_err(|why| status::bad_request(why, &id))?;
+        let after = after.as_deref().and_then(|text| text.split_once('/'));
+        let after = after.and_then(|(namespace, name)| Some((namespace.parse().ok()?, name.parse().ok()?)));
+        let mut found = self.deployments.list(namespace.as_ref(), after.as_ref(), size + 1);
+        found.retain(|one| self.tenancy.authorize(Caller::Anonymous, &one.namespace, Verb::Discover).is_ok());
+        let more = found.len() > size;
+        found.truncate(size);
+        let next = found.last().filter(|_| more);
+        let token = |last: &Arc<Deployment>| self.pages.token(&query, &format!("{}/{}", last.namespace, last.name));
+        let next_page_token = next.map(token).unwrap_or_default();
+        let deployments = found.iter().map(|one| convert_deployment(one)).collect();
+        Ok(Response::new(pb::ListResponse { deployments, next_page_token }))
+    }
+
+    async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<pb::GetResponse>, Status> {
+        let id = edge::request_id(&request);
+        let request = request.into_inner();
+        let permit = self.permit(&request.namespace, Verb::Discover, &id)?;
+        let name = convert::required("name", &request.name).map_err(|why| status::bad_request(why, &id))?;
+        let found = self.find(&permit, &name, &id)?;
+        Ok(Response::new(pb::GetResponse { deployment: Some(convert_deployment(&found)) }))
+    }
+
+    async fn activate(&self, request: Request<pb::ActivateRequest>) -> Result<Response<pb::ActivateResponse>, Status> {
+        let id = edge::request_id(&request);
+        let request = request.into_inner();
+        let permit = self.permit(&request.namespace, Verb::Deploy, &id)?;
+        let name = convert::required("name", &request.name).map_err(|why| status::bad_request(why, &id))?;
+        let done = self.deployments.activate(permit, name, request.version).await;
+        let deployment = done.map_err(|why| status::deploy(why, &id))?;
+        Ok(Response::new(pb::ActivateResponse { deployment: Some(convert_deployment(&deployment)) }))
+    }
+
+    async fn undeploy(&self, request: Request<pb::UndeployRequest>) -> Result<Response<pb::UndeployResponse>, Status> {
+        let id = edge::request_id(&request);
+        let request = request.into_inner();
+        let permit = self.permit(&request.namespace, Verb::Deploy, &id)?;
+        let name = convert::required("name", &request.name).map_err(|why| status::bad_request(why, &id))?;
+        let done = self.deployments.undeploy(permit, name, request.version).await;
+        done.map(|()| Response::new(pb::UndeployResponse {})).map_err(|why| status::deploy(why, &id))
+    }
+
+    async fn inspect(&self, request: Request<pb::InspectRequest>) -> Result<Response<pb::InspectResponse>, Status> {
+        use pb::inspect_request::Artifact;
+        let id = edge::request_id(&request);
+        let request = request.into_inner();
+        let permit = self.permit(&request.namespace, Verb::Discover, &id)?;
+        let bad = |why| status::bad_request(why, &id);
+        let digest = match request.artifact {
+            None => return Err(bad(BadRequest::Required("digest or name"))),
+            Some(Artifact::Digest(text)) => convert::digest("digest", &text).map_err(bad)?,
+            Some(Artifact::Name(name)) => {
+                let name = convert::required("name", &name).map_err(bad)?;
+                let found = self.find(&permit, &name, &id)?;
+                let version = found.version(found.active).ok_or(DeployError::NotFound);
+                version.map_err(|why| status::deploy(why, &id))?.digest
+            }
+        };
+        let found = self.artifacts.find(&permit, &digest).await;
+        let artifact = found.map_err(|why| status::deploy(why.into(), &id))?.artifact;
+        let schema = artifact.schema.as_ref();
+        let services = schema.map(Schema::services).unwrap_or_default();
+        Ok(Response::new(pb::InspectResponse {
+            digest: format!("sha256:{}", artifact.digest),
+            kind: artifact.kind.name().to_owned(),
+            size_bytes: artifact.bytes,
+            services: services.iter().map(|service| service.name.to_string()).collect(),
+            powers: deployments::powers(&artifact).iter().map(convert_power).collect(),
+            descriptors: schema.map(|schema| schema.encoded().clone()).unwrap_or_default(),
+        }))
+    }
+}
+
+fn convert_power(power: &deployments::Power) -> pb::Power {
+    pb::Power { import: power.import.clone(), granted: power.granted }
+}
+
+fn convert_deployed(deployed: Deployed) -> pb::DeployResponse {
+    let change = |change: crate::registry::Change| pb::Change {
+        action: match change.action {
+            Action::Added => pb::change::Action::Added.into(),
+            Action::Changed => pb::change::Action::Changed.into(),
+            Action::Removed => pb::change::Action::Removed.into(),
+        },
+        service: change.service,
+        method: change.method,
+    };
+    let plan = pb::Plan {
+        changes: deployed.plan.changes.into_iter().map(change).collect(),
+        breaking: deployed.plan.breaking,
+        powers: deployed.plan.powers.iter().map(convert_power).collect(),
+    };
+    let (deployment, version) = deployed.deployment.unzip();
+    let deployment = deployment.map(|deployment| convert_deployment(&deployment));
+    pb::DeployResponse { deployment, version: version.unwrap_or_default(), plan: Some(plan) }
+}
+
+fn convert_deployment(deployment: &Deployment) -> pb::Deployment {
+    let strings = |names: &[Arc<str>]| names.iter().map(ToString::to_string).collect();
+    let version = |version: &deployments::Version| pb::Version {
+        number: version.number,
+        digest: format!("sha256:{}", version.digest),
+        kind: version.kind.name().to_owned(),
+        size_bytes: version.bytes,
+        services: strings(&version.services),
+        imports: version.imports.clone(),
+        created_at: Some(timestamp(version.created_at)),
+        files: strings(&version.files),
+    };
+    pb::Deployment {
+        namespace: deployment.namespace.to_string(),
+        name: deployment.name.to_string(),
+        active_version: deployment.active,
+        versions: deployment.versions.iter().map(version).collect(),
+        created_at: Some(timestamp(deployment.created_at)),
+        updated_at: Some(timestamp(deployment.updated_at)),
+        newest_version: deployment.newest,
+    }
+}

@@ -1,0 +1,154 @@
+//! Which gRPC code, and which stable reason, each of our errors is. No `_` arm: a new error does not compile until it has
+//! both.
+
+use crate::dispatch::DispatchError;
+use crate::dispatch::artifacts::{ArtifactError, ComponentError};
+use crate::dispatch::deployments::DeployError;
+use crate::exec::ExecError;
+use crate::registry::{CallError, RegistryError, VetError};
+use crate::store::StoreError;
+use tonic::Code;
+
+/// Code and `ErrorInfo.reason`.
+pub(super) type Verdict = (Code, &'static str);
+
+pub(super) fn dispatch(why: &DispatchError) -> Verdict {
+    match why {
+        DispatchError::Denied(_) => (Code::PermissionDenied, "DENIED"),
+        DispatchError::NotDeployed => (Code::NotFound, "NOT_DEPLOYED"),
+        DispatchError::NoImplementation(_) => (Code::Unimplemented, "NO_IMPLEMENTATION"),
+        DispatchError::Draining => (Code::Unavailable, "DRAINING"),
+        DispatchError::Output { .. } => (Code::Unknown, "OUTPUT_TYPE"),
+        DispatchError::Replies(_) => (Code::Unknown, "OUTPUT_COUNT"),
+        DispatchError::Requests(fault) => (Code::from_i32(fault.code.number()), "REQUESTS_ENDED"),
+        DispatchError::Gone => (Code::Cancelled, "CALLER_GONE"),
+        DispatchError::Artifact(why) => artifact(why),
+        DispatchError::Call(why) => call(why),
+        DispatchError::Exec(failure) => exec(&failure.error),
+    }
+}
+
+pub(super) fn call(why: &CallError) -> Verdict {
+    match why {
+        CallError::NoService { .. } => (Code::Unimplemented, "NO_SERVICE"),
+        CallError::NoMethod { .. } => (Code::Unimplemented, "NO_METHOD"),
+        CallError::Streaming { .. } => (Code::Unimplemented, "STREAMING"),
+        CallError::Ambiguous { .. } => (Code::FailedPrecondition, "AMBIGUOUS_SERVICE"),
+        CallError::WrongInputType { .. } | CallError::BadInput { .. } => (Code::InvalidArgument, "INPUT_TYPE"),
+    }
+}
+
+pub(super) fn artifact(why: &ArtifactError) -> Verdict {
+    match why {
+        ArtifactError::Empty => (Code::InvalidArgument, "ARTIFACT_EMPTY"),
+        ArtifactError::TooLarge { .. } => (Code::ResourceExhausted, "ARTIFACT_TOO_LARGE"),
+        ArtifactError::NotRunnable(_) => (Code::InvalidArgument, "ARTIFACT_KIND"),
+        ArtifactError::NativeOff => (Code::FailedPrecondition, "NATIVE_OFF"),
+        ArtifactError::Busy => (Code::ResourceExhausted, "BUSY"),
+        ArtifactError::NotFound => (Code::NotFound, "ARTIFACT_NOT_FOUND"),
+        ArtifactError::Io(_) => (Code::Internal, "STORAGE"),
+        ArtifactError::Component(component) => match component {
+            ComponentError::Invalid(_) => (Code::InvalidArgument, "COMPONENT_INVALID"),
+            ComponentError::NoEntry(_) => (Code::InvalidArgument, "COMPONENT_NO_ENTRY"),
+            ComponentError::OtherVersion(_) => (Code::InvalidArgument, "COMPONENT_VERSION"),
+            ComponentError::Schema(_) => (Code::InvalidArgument, "DESCRIPTORS_INVALID"),
+        },
+    }
+}
+
+pub(super) fn exec(why: &ExecError) -> Verdict {
+    match why {
+        ExecError::Deadline => (Code::DeadlineExceeded, "DEADLINE"),
+        ExecError::Idle(_) => (Code::DeadlineExceeded, "STREAM_IDLE"),
+        ExecError::Draining => (Code::Unavailable, "DRAINING"),
+        ExecError::Busy => (Code::ResourceExhausted, "BUSY"),
+        ExecError::Limit { reason, .. } => (Code::ResourceExhausted, reason),
+        ExecError::Trap(_) => (Code::Unknown, "GUEST_TRAP"),
+        ExecError::Exit { .. } => (Code::Unknown, "GUEST_EXIT"),
+        ExecError::NoStreaming => (Code::Unimplemented, "NO_STREAMING"),
+        ExecError::Unmetered => (Code::FailedPrecondition, "METERING_OFF"),
+        ExecError::Imports(_) => (Code::FailedPrecondition, "IMPORTS_NOT_GRANTED"),
+        ExecError::Compile(_) => (Code::FailedPrecondition, "CANNOT_COMPILE"),
+        ExecError::Missing => (Code::NotFound, "ARTIFACT_NOT_FOUND"),
+        ExecError::Internal(_) => (Code::Internal, "INTERNAL"),
+    }
+}
+
+pub(super) fn deploy(why: &DeployError) -> Verdict {
+    match why {
+        DeployError::Denied(_) => (Code::PermissionDenied, "DENIED"),
+        DeployError::Artifact(why) => artifact(why),
+        DeployError::Registry(why) => registry(why),
+        DeployError::Exec(why) => exec(why),
+        DeployError::Imports(_) => (Code::FailedPrecondition, "IMPORTS_NOT_GRANTED"),
+        DeployError::NoServices => (Code::FailedPrecondition, "NO_SERVICES"),
+        DeployError::NotRegistered(_) => (Code::FailedPrecondition, "NOT_REGISTERED"),
+        DeployError::ServicesGiven | DeployError::Name(_) => (Code::InvalidArgument, "INVALID_ARGUMENT"),
+        DeployError::BuiltIn(_) => (Code::PermissionDenied, "BUILT_IN"),
+        DeployError::Served { .. } => (Code::AlreadyExists, "SERVICE_TAKEN"),
+        DeployError::TooMany(_) | DeployError::TooLarge(_) => (Code::ResourceExhausted, "TOO_MANY"),
+        DeployError::NotFound => (Code::NotFound, "DEPLOYMENT_NOT_FOUND"),
+        DeployError::NoVersion { .. } => (Code::NotFound, "VERSION_NOT_FOUND"),
+        DeployError::IsActive(_) => (Code::FailedPrecondition, "VERSION_ACTIVE"),
+        DeployError::Internal(_) => (Code::Internal, "INTERNAL"),
+    }
+}
+
+pub(super) fn registry(why: &RegistryError) -> Verdict {
+    match why {
+        RegistryError::Vet(VetError::Reserved { .. }) | RegistryError::Reserved(_) => {
+            (Code::PermissionDenied, "RESERVED_FILE")
+        }
+        RegistryError::Vet(VetError::TooLarge { .. } | VetError::Invalid(_)) | RegistryError::Invalid(_) => {
+            (Code::InvalidArgument, "DESCRIPTORS_INVALID")
+        }
+        RegistryError::MissingImport { .. } => (Code::InvalidArgument, "MISSING_IMPORT"),
+        RegistryError::UnresolvedType { .. } => (Code::InvalidArgument, "UNRESOLVED_TYPE"),
+        RegistryError::ServiceDiffers(_) => (Code::InvalidArgument, "SERVICE_DIFFERS"),
+        RegistryError::Taken { .. } => (Code::AlreadyExists, "SYMBOL_TAKEN"),
+        RegistryError::Breaking(_) => (Code::FailedPrecondition, "BREAKING_CHANGE"),
+        RegistryError::AmbiguousFile { .. } => (Code::FailedPrecondition, "AMBIGUOUS_FILE"),
+        RegistryError::TooMany { .. } => (Code::ResourceExhausted, "TOO_MANY"),
+        RegistryError::Busy => (Code::ResourceExhausted, "BUSY"),
+        RegistryError::Store(why) => store(why),
+        RegistryError::Internal(_) => (Code::Internal, "INTERNAL"),
+    }
+}
+
+pub(super) fn store(why: &StoreError) -> Verdict {
+    match why {
+        StoreError::Busy => (Code::ResourceExhausted, "BUSY"),
+        StoreError::Conflict { .. } => (Code::Aborted, "CONFLICT"),
+        StoreError::Invalid(_) => (Code::InvalidArgument, "INVALID_ARGUMENT"),
+        StoreError::Full => (Code::ResourceExhausted, "DISK_FULL"),
+        StoreError::ReadOnly => (Code::FailedPrecondition, "READ_ONLY"),
+        StoreError::Corrupt(_) => (Code::DataLoss, "DAMAGED"),
+        StoreError::Newer { .. } => (Code::FailedPrecondition, "NEWER_DATA"),
+        StoreError::Io(_) => (Code::Internal, "STORAGE"),
+        StoreError::Closed => (Code::Unavailable, "DRAINING"),
+    }
+}
+
+/// A gRPC code in a message body: by name, the numbers differ. Source: proto/collector/common.proto.
+pub(super) fn in_body(code: Code) -> super::pb::status::Code {
+    use super::pb::status::Code as Body;
+    match code {
+        Code::Ok => Body::Ok,
+        Code::Cancelled => Body::Cancelled,
+        Code::Unknown => Body::Unknown,
+        Code::InvalidArgument => Body::InvalidArgument,
+        Code::DeadlineExceeded => Body::DeadlineExceeded,
+        Code::NotFound => Body::NotFound,
+        Code::AlreadyExists => Body::AlreadyExists,
+        Code::PermissionDenied => Body::PermissionDenied,
+        Code::ResourceExhausted => Body::ResourceExhausted,
+        Code::FailedPrecondition => Body::FailedPrecondition,
+        Code::Aborted => Body::Aborted,
+        Code::OutOfRange => Body::OutOfRange,
+        Code::Unimplemented => Body::Unimplemented,
+        Code::Internal => Body::Internal,
+        Code::Unavailable => Body::Unavailable,
+        Code::DataLoss => Body::DataLoss,
+        Code::Unauthenticated => Body::Unauthenticated,
+    }
+}
