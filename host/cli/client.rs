@@ -1,8 +1,11 @@
 //! A client of one node.
 
 use super::json::Plugin;
-use crate::domain::Digest;
+use crate::domain::{Digest, one_line};
 use crate::rpc::pb;
+use crate::rpc::pb::collective_dispatcher_client::CollectiveDispatcherClient;
+use crate::rpc::pb::collector_registry_client::CollectorRegistryClient;
+use crate::rpc::pb::plugin::v1::plugins_client::PluginsClient;
 use http::Uri;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -11,9 +14,9 @@ use prost_types::Any;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::time::Instant;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tonic::body::Body;
+use tonic::client::Grpc;
 use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, MetadataMap};
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
@@ -23,7 +26,12 @@ const REPLY_MAX: usize = (8 << 20) + (64 << 10);
 /// How long a node gets to accept a connection.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 /// How much longer than a call's deadline this client waits for the node to say that it has passed.
-const VERDICT_PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const VERDICT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Largest listing that we take: what a node sends at most.
+const LISTING_MAX: usize = 64 << 20;
+/// The node's reason for refusing a revision that callers would not survive.
+pub(super) const BREAKING: &str = "BREAKING_CHANGE";
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +55,12 @@ pub enum ClientError {
     Call(Box<Status>),
 }
 
+impl From<Status> for ClientError {
+    fn from(status: Status) -> Self {
+        Self::Call(Box::new(status))
+    }
+}
+
 impl ClientError {
     /// The status of a call that failed.
     pub fn status(&self) -> Option<&Status> {
@@ -57,9 +71,28 @@ impl ClientError {
     }
 }
 
+/// The status in words, and below it, one a line, the violations that its message does not name.
 fn describe(status: &Status) -> String {
-    let reason = status.get_details_error_info().map(|info| format!(" [{}]", info.reason)).unwrap_or_default();
-    format!("{:?}: {}{reason}", status.code(), status.message())
+    let reason = reason(status).map(|reason| format!(" [{reason}]")).unwrap_or_default();
+    let mut text = format!("{:?}: {}{reason}", status.code(), status.message());
+    for violation in violations(status).iter().filter(|violation| !status.message().contains(violation.as_str())) {
+        text.push_str("\n  - ");
+        text.push_str(&one_line(violation, 1_024));
+    }
+    text
+}
+
+/// The node's own word for why it refused; stable.
+pub(super) fn reason(status: &Status) -> Option<String> {
+    status.get_details_error_info().map(|info| info.reason)
+}
+
+/// What a refusal lists: each broken precondition in its own words.
+pub(super) fn violations(status: &Status) -> Vec<String> {
+    let failure = status.get_details_precondition_failure();
+    let violations = failure.into_iter().flat_map(|failure| failure.violations);
+    let words = violations.map(|one| if one.description.is_empty() { one.subject } else { one.description });
+    words.filter(|words| !words.is_empty()).collect()
 }
 
 /// An answer.
@@ -96,8 +129,12 @@ pub struct Target {
 /// the node's own verdict arrives.
 #[derive(Debug, Clone)]
 pub struct NodeClient {
-    inner: pb::collective_dispatcher_client::CollectiveDispatcherClient<Client<HttpConnector, Body>>,
+    channel: Channel,
+    origin: Uri,
 }
+
+/// What all services of a node are reached through.
+pub(super) type Channel = Client<HttpConnector, Body>;
 
 impl NodeClient {
     /// Connects to `http://HOST:PORT`.
@@ -114,9 +151,29 @@ impl NodeClient {
 
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
-        let client = Client::builder(TokioExecutor::new()).http2_only(true).build(connector);
-        let inner = pb::collective_dispatcher_client::CollectiveDispatcherClient::with_origin(client, uri);
-        Ok(Self { inner: inner.max_decoding_message_size(REPLY_MAX) })
+        let channel = Client::builder(TokioExecutor::new()).http2_only(true).build(connector);
+        Ok(Self { channel, origin: uri })
+    }
+
+    /// The same connection for calls whose types are known at run time only.
+    pub(super) fn dynamic(&self) -> Grpc<Channel> {
+        Grpc::with_origin(self.channel.clone(), self.origin.clone()).max_decoding_message_size(REPLY_MAX)
+    }
+
+    /// The same connection for `CollectorRegistry`.
+    pub(super) fn registry(&self) -> CollectorRegistryClient<Channel> {
+        CollectorRegistryClient::with_origin(self.channel.clone(), self.origin.clone())
+            .max_decoding_message_size(LISTING_MAX)
+    }
+
+    /// The same connection for `Plugins`.
+    pub(super) fn plugins(&self) -> PluginsClient<Channel> {
+        PluginsClient::with_origin(self.channel.clone(), self.origin.clone()).max_decoding_message_size(LISTING_MAX)
+    }
+
+    fn dispatcher(&self) -> CollectiveDispatcherClient<Channel> {
+        CollectiveDispatcherClient::with_origin(self.channel.clone(), self.origin.clone())
+            .max_decoding_message_size(REPLY_MAX)
     }
 
     /// Calls by digest, and uploads the plugin first where the node does not have it.
@@ -160,20 +217,11 @@ impl NodeClient {
             execution_context: context,
             service_def: Some(code),
         });
-        headers(request.metadata_mut(), &target.headers)?;
-        if let Some(timeout) = target.timeout {
-            request.set_timeout(timeout);
-        }
+        prepare(&mut request, target)?;
         let began = Instant::now();
-        let mut client = self.inner.clone();
-        let answer = match target.timeout {
-            None => client.serve(request).await,
-            Some(limit) => match timeout(limit + VERDICT_PATIENCE, client.serve(request)).await {
-                Ok(answer) => answer,
-                Err(_silent) => Err(Status::deadline_exceeded("the node did not answer by the deadline")),
-            },
-        };
-        let answer = answer.map_err(|status| ClientError::Call(Box::new(status)))?;
+        let mut client = self.dispatcher();
+        let give_up = target.timeout.map(|limit| began + limit + VERDICT_PATIENCE);
+        let answer = by(give_up, client.serve(request)).await?;
         let took = began.elapsed();
         let (metadata, reply, _) = answer.into_parts();
         let output = reply.output.unwrap_or_default();
@@ -191,9 +239,41 @@ pub(super) fn with_bytes(plugin: &Plugin) -> pb::serve_request::ServiceDef {
     pb::serve_request::ServiceDef::ServiceBinary(plugin.bytes.clone())
 }
 
-fn is_unknown_artifact(status: &Status) -> bool {
-    status.code() == Code::NotFound
-        && status.get_details_error_info().is_some_and(|info| info.reason == "ARTIFACT_NOT_FOUND")
+pub(super) fn is_unknown_artifact(status: &Status) -> bool {
+    status.code() == Code::NotFound && reason(status).as_deref() == Some("ARTIFACT_NOT_FOUND")
+}
+
+/// Gives a request the target's metadata and deadline.
+pub(super) fn prepare<T>(request: &mut Request<T>, target: &Target) -> Result<(), ClientError> {
+    headers(request.metadata_mut(), &target.headers)?;
+    if let Some(timeout) = target.timeout {
+        request.set_timeout(timeout);
+    }
+    Ok(())
+}
+
+/// Waits for an answer, but not much longer than for the node's own verdict on the deadline.
+pub(super) async fn by<T>(
+    give_up: Option<Instant>,
+    answer: impl Future<Output = Result<T, Status>>,
+) -> Result<T, ClientError> {
+    let answer = match give_up {
+        None => answer.await,
+        Some(limit) => match timeout_at(limit, answer).await {
+            Ok(answer) => answer,
+            Err(_silent) => Err(Status::deadline_exceeded("the node did not answer by the deadline")),
+        },
+    };
+    Ok(answer?)
+}
+
+/// One request in a namespace.
+///
+/// * errors: a namespace that metadata cannot carry.
+pub(super) fn request<T>(namespace: &str, message: T) -> Result<Request<T>, ClientError> {
+    let mut request = Request::new(message);
+    headers(request.metadata_mut(), &[format!("collector-namespace:{namespace}")])?;
+    Ok(request)
 }
 
 fn headers(metadata: &mut MetadataMap, pairs: &[String]) -> Result<(), ClientError> {
@@ -207,7 +287,8 @@ fn headers(metadata: &mut MetadataMap, pairs: &[String]) -> Result<(), ClientErr
     Ok(())
 }
 
-fn receipt(metadata: &MetadataMap) -> BTreeMap<String, String> {
+/// The `collector-*` entries of trailers.
+pub(super) fn receipt(metadata: &MetadataMap) -> BTreeMap<String, String> {
     let pairs = metadata.as_ref().iter().filter(|(key, _)| key.as_str().starts_with("collector-"));
     pairs.filter_map(|(key, value)| Some((key.to_string(), value.to_str().ok()?.to_owned()))).collect()
 }

@@ -5,9 +5,10 @@ use crate::domain::{Digest, one_line};
 use crate::registry::{Method, Service};
 use bytes::Bytes;
 use prost::Message as _;
-use prost_reflect::{DynamicMessage, SerializeOptions};
+use prost_reflect::{DynamicMessage, MessageDescriptor, ReflectMessage as _, SerializeOptions};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A component file, read and looked into.
 #[derive(Debug)]
@@ -75,12 +76,12 @@ impl Plugin {
     pub fn method(&self, service: &str, method: &str) -> Result<Option<(&Service, &Method)>, JsonError> {
         let Some(schema) = &self.artifact.schema else { return Ok(None) };
         let all = schema.services();
-        let short = |found: &&Service| found.name.rsplit('.').next() == Some(service);
-        let found = all.iter().find(|found| found.name == service).or_else(|| all.iter().find(short));
+        let short = |found: &&Arc<Service>| found.short_name() == service;
+        let found = all.iter().find(|found| &*found.name == service).or_else(|| all.iter().find(short));
         // The names are the component's own words.
         let names = |names: Vec<&str>| one_line(&names.join(", "), 1_024);
         let Some(found) = found else {
-            let known = names(all.iter().map(|service| service.name.as_str()).collect());
+            let known = names(all.iter().map(|service| &*service.name).collect());
             return Err(JsonError::NoMethod(format!("the plugin has no service {service}; it has {known}")));
         };
         let Some(wanted) = found.methods.iter().find(|known| known.name == method) else {
@@ -95,9 +96,10 @@ impl Plugin {
 
     /// Encodes JSON as the message with this full name.
     pub fn encode(&self, message: &str, json: &str) -> Result<Vec<u8>, JsonError> {
+        let descriptor = self.descriptor(message)?;
         let fit = |why| JsonError::Fit { message: message.to_owned(), why };
         let mut text = serde_json::Deserializer::from_str(json);
-        let value = DynamicMessage::deserialize(self.descriptor(message)?, &mut text).map_err(fit)?;
+        let value = DynamicMessage::deserialize(descriptor, &mut text).map_err(fit)?;
         text.end().map_err(fit)?;
         Ok(value.encode_to_vec())
     }
@@ -106,13 +108,41 @@ impl Plugin {
     pub fn decode(&self, message: &str, bytes: &[u8]) -> Result<Value, JsonError> {
         let reply = |why: String| JsonError::Reply { message: message.to_owned(), why };
         let value = DynamicMessage::decode(self.descriptor(message)?, bytes).map_err(|why| reply(why.to_string()))?;
-        let options = SerializeOptions::new().skip_default_fields(false);
-        let json = value.serialize_with_options(serde_json::value::Serializer, &options);
-        json.map_err(|why| reply(why.to_string()))
+        to_json(&value)
     }
 
-    fn descriptor(&self, message: &str) -> Result<prost_reflect::MessageDescriptor, JsonError> {
+    /// The message with this full name.
+    pub(super) fn descriptor(&self, message: &str) -> Result<MessageDescriptor, JsonError> {
         let found = self.artifact.schema.as_ref().and_then(|schema| schema.pool().get_message_by_name(message));
         found.ok_or_else(|| JsonError::NoMethod(format!("the plugin does not describe {message}")))
     }
+}
+
+/// A message as JSON with every field present.
+pub(super) fn to_json(message: &DynamicMessage) -> Result<Value, JsonError> {
+    let options = SerializeOptions::new().skip_default_fields(false);
+    let json = message.serialize_with_options(serde_json::value::Serializer, &options);
+    json.map_err(|why| JsonError::Reply { message: message.descriptor().full_name().to_owned(), why: why.to_string() })
+}
+
+/// The messages in a JSON text that holds one value after the other.
+pub(super) fn parse_all(message: &MessageDescriptor, json: &[u8]) -> Result<Vec<DynamicMessage>, JsonError> {
+    let mut text = serde_json::Deserializer::from_slice(json);
+    let mut all = Vec::new();
+    while let Some(one) = next_message(message, &mut text)? {
+        all.push(one);
+    }
+    Ok(all)
+}
+
+/// The next message of a JSON text that holds one value after the other; `None` at its end.
+pub(super) fn next_message<'de>(
+    message: &MessageDescriptor,
+    text: &mut serde_json::Deserializer<impl serde_json::de::Read<'de>>,
+) -> Result<Option<DynamicMessage>, JsonError> {
+    if text.end().is_ok() {
+        return Ok(None);
+    }
+    let fit = |why| JsonError::Fit { message: message.full_name().to_owned(), why };
+    DynamicMessage::deserialize(message.clone(), text).map(Some).map_err(fit)
 }

@@ -3,11 +3,19 @@
 mod call;
 mod client;
 mod demo;
+mod descriptors;
+mod example;
 pub mod guest;
 mod json;
+mod native;
 mod output;
+mod place;
 mod plugin;
+mod reflect;
+mod render;
+mod schema;
 mod serve;
+mod watch;
 
 pub use client::{Answer, ClientError, NodeClient, Target};
 pub use json::{JsonError, Plugin as PluginFile};
@@ -37,7 +45,10 @@ First steps:
   collector plugin new hello          make a plugin
   collector plugin build hello        compile it to a component
   collector dev                       start a node for yourself
-  collector call NS/SERVICE/METHOD --plugin FILE -d '{}'";
+  collector plugin deploy hello       give the node the plugin, by name
+  collector schema list               see what can be called
+  collector call Hello/SayHello -d '{\"name\": \"you\"}'
+  collector dev --watch hello         start a node, and deploy the plugin each time you save";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -47,11 +58,14 @@ enum Command {
     Dev(serve::DevArgs),
     /// Start a node from a configuration
     Serve(serve::ServeArgs),
-    /// Upload a plugin if the node does not have it, and call one of its methods with JSON
+    /// Call a method with JSON: of a service that the node has, or of a plugin file
     Call(call::Args),
-    /// Make, build and look into plugins
+    /// Make, build, deploy and look into plugins
     #[command(subcommand)]
     Plugin(plugin::Command),
+    /// Register, list, show and compare types and services
+    #[command(subcommand)]
+    Schema(schema::Command),
     /// Print a completion script for a shell
     Completions {
         /// Which shell
@@ -69,10 +83,11 @@ pub async fn main() -> ExitCode {
     let ui = Ui::new(cli.quiet || cli.json);
     let done = match cli.command {
         Command::Demo(args) => demo::run(args, &output, &ui).await,
-        Command::Dev(args) => serve::dev(args, &output).await,
+        Command::Dev(args) => serve::dev(args, &output, &ui).await,
         Command::Serve(args) => serve::serve(args, &output).await,
         Command::Call(args) => call::run(args, &output, &ui).await,
         Command::Plugin(command) => plugin::run(command, &output, &ui).await,
+        Command::Schema(command) => schema::run(command, &output, &ui).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "collector", &mut script);

@@ -1,6 +1,9 @@
 //! `collector dev` and `collector serve`: a node until it is told to stop.
 
+use super::guest::Ui;
 use super::output::Output;
+use super::place::NAMESPACE;
+use super::watch::Watch;
 use crate::config::Config;
 use crate::node::Node;
 use crate::telemetry;
@@ -18,6 +21,12 @@ pub(super) struct DevArgs {
     /// Port on 127.0.0.1; 0 for any free one
     #[arg(long, default_value_t = 50_051)]
     port: u16,
+    /// Build and deploy the plugin in this folder, and again each time one of its files is saved
+    #[arg(long, value_name = "DIR")]
+    watch: Option<PathBuf>,
+    /// Namespace that the watched plugin is deployed in
+    #[arg(long, short, env = "COLLECTOR_NAMESPACE", default_value = NAMESPACE, value_name = "NS")]
+    namespace: String,
 }
 
 /// `collector serve`
@@ -43,13 +52,22 @@ pub(super) struct ServeArgs {
     print_config: bool,
 }
 
-pub(super) async fn dev(args: DevArgs, output: &Output) -> anyhow::Result<()> {
+pub(super) async fn dev(args: DevArgs, output: &Output, ui: &Ui) -> anyhow::Result<()> {
     let listen = format!("server.listen=127.0.0.1:{}", args.port);
     let mut config = Config::load(None, variables(), &[listen])?;
     if let Some(data) = args.data {
         config.data = data;
     }
-    run(config, output).await
+    let Some(dir) = args.watch else { return run(config, output).await };
+    let (stop, node) = start(config, output).await?;
+    let watched =
+        async { Watch::new(&dir, &args.namespace, &format!("http://{}", node.address()))?.run(output, ui).await };
+    let ended = tokio::select! {
+        () = stop => Ok(()),
+        ended = watched => ended,
+    };
+    node.stop().await;
+    ended
 }
 
 pub(super) async fn serve(args: ServeArgs, output: &Output) -> anyhow::Result<()> {
@@ -69,14 +87,22 @@ pub(super) async fn serve(args: ServeArgs, output: &Output) -> anyhow::Result<()
 }
 
 async fn run(config: Config, output: &Output) -> anyhow::Result<()> {
+    let (stop, node) = start(config, output).await?;
+    stop.await;
+    node.stop().await;
+    Ok(())
+}
+
+/// Starts a node and says so.
+///
+/// * returns: what resolves at the signal to stop, and the node.
+async fn start(config: Config, output: &Output) -> anyhow::Result<(impl Future<Output = ()>, Node)> {
     telemetry::init(&config.log)?;
     let stop = stop_signal()?; // before starting, so that an early signal is not the default's sudden death
     let node = Node::start(config).await?;
     let address = format!("http://{}", node.address());
     output.answer(&format!("serving on {address}"), &json!({ "serving": address, "id": node.id() }));
-    stop.await;
-    node.stop().await;
-    Ok(())
+    Ok((stop, node))
 }
 
 /// Resolves at SIGTERM or Ctrl-C.

@@ -1,6 +1,6 @@
 //! The scenes of the demo.
 
-use super::super::call::receipt;
+use super::super::call::receipt_line;
 use super::super::client::{Answer, ClientError, NodeClient, Target, by_digest, with_bytes};
 use super::super::json::Plugin;
 use super::super::output::Output;
@@ -71,13 +71,13 @@ fn target(scene: &Scene, timeout: Option<Duration>) -> Target {
 
 fn input(plugin: &Plugin, scene: &Scene) -> anyhow::Result<Any> {
     let (_, method) = plugin.method(scene.service, scene.method)?.context("the plugin carries no descriptors")?;
-    let value = plugin.encode(&method.input, &scene.request.to_string())?;
-    Ok(Any { type_url: format!("type.googleapis.com/{}", method.input), value })
+    let value = plugin.encode(method.input.name(), &scene.request.to_string())?;
+    Ok(Any { type_url: format!("type.googleapis.com/{}", method.input.name()), value })
 }
 
 fn reply(plugin: &Plugin, scene: &Scene, answer: &Answer) -> anyhow::Result<String> {
     let (_, method) = plugin.method(scene.service, scene.method)?.context("the plugin carries no descriptors")?;
-    let mut reply = plugin.decode(&method.output, &answer.output.value)?;
+    let mut reply = plugin.decode(method.output.name(), &answer.output.value)?;
     // An image is for programs; people see its size.
     if let Some(image) = reply.get_mut("image") {
         let bytes = image.as_str().and_then(|text| BASE64.decode(text).ok()).unwrap_or_default().len();
@@ -114,7 +114,7 @@ pub(super) async fn plugin(
         reply(plugin, &scene, median)?,
         cold.took,
         median.took,
-        receipt(median)
+        receipt_line(&median.receipt, median.took)
     ));
     Ok(json!({
         "plugin": name,

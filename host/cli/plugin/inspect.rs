@@ -1,64 +1,147 @@
-//! `collector plugin inspect`: what a file is, without running it.
+//! `collector plugin inspect`: what a component is, without running it: a file's, or one that a node has.
 
+use super::super::client::{ClientError, NodeClient, request};
 use super::super::json::Plugin;
 use super::super::output::Output;
+use super::super::place::{NAMESPACE, NODE};
 use crate::dispatch::artifacts::Component;
 use crate::domain::one_line;
 use crate::exec::wasm::is_granted;
-use crate::registry::Method;
-use serde_json::json;
+use crate::registry::{Method, Schema, Service};
+use crate::rpc::pb::plugin::v1 as pb;
+use pb::inspect_request::Artifact;
+use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 
-pub(super) fn run(file: &Path, output: &Output) -> anyhow::Result<()> {
+/// `collector plugin inspect`
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Args {
+    /// The component file; or, of a node, sha256:DIGEST, or with --node the name of a deployment
+    what: String,
+    /// Address of the node that has it
+    #[arg(long, env = "COLLECTOR_NODE", value_name = "URL")]
+    node: Option<String>,
+    /// Namespace on the node
+    #[arg(long, short, env = "COLLECTOR_NAMESPACE", default_value = NAMESPACE, value_name = "NS")]
+    namespace: String,
+}
+
+/// What is known about a component.
+struct Known {
+    kind: String,
+    digest: String,
+    bytes: u64,
+    schema: Option<Schema>,
+    imports: Vec<(String, bool)>,
+    /// What it offers to a host; of a file only.
+    exports: Option<Vec<String>>,
+}
+
+pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<()> {
+    let file = Path::new(&args.what);
+    let known = match (&args.node, args.what.starts_with("sha256:")) {
+        (_, true) => remote(&args, Artifact::Digest(args.what.clone())).await?,
+        (Some(_), false) if !file.exists() => remote(&args, Artifact::Name(args.what.clone())).await?,
+        _ => local(file)?,
+    };
+    output.answer(&known.text(), &known.value());
+    Ok(())
+}
+
+fn local(file: &Path) -> anyhow::Result<Known> {
     let plugin = Plugin::read(file)?;
     let outside = Component::read(&plugin.bytes)?;
-    let services = plugin.artifact.schema.as_ref().map(|schema| schema.services()).unwrap_or_default();
-    let missing: Vec<&String> = outside.imports.iter().filter(|import| !is_granted(import)).collect();
+    let imports = outside.imports.into_iter().map(|import| (import.clone(), is_granted(&import)));
+    Ok(Known {
+        kind: plugin.artifact.kind.name().to_owned(),
+        digest: format!("sha256:{}", plugin.artifact.digest),
+        bytes: plugin.bytes.len() as u64,
+        schema: outside.schema,
+        imports: imports.collect(),
+        exports: Some(outside.exports),
+    })
+}
 
-    let mut text = format!(
-        "kind      {}\ndigest    sha256:{}\nsize      {} bytes\n",
-        plugin.artifact.kind.name(),
-        plugin.artifact.digest,
-        plugin.bytes.len()
-    );
-    if services.is_empty() {
-        text.push_str("services  none described: any service and method name is passed on\n");
+async fn remote(args: &Args, artifact: Artifact) -> anyhow::Result<Known> {
+    let client = NodeClient::connect(args.node.as_deref().unwrap_or(NODE)).await?;
+    let wanted = pb::InspectRequest { namespace: args.namespace.clone(), artifact: Some(artifact) };
+    let found = client.plugins().inspect(request(&args.namespace, wanted)?).await.map_err(ClientError::from)?;
+    let found = found.into_inner();
+    let schema = match found.descriptors.is_empty() {
+        true => None,
+        false => Some(Schema::decode(&found.descriptors)?),
+    };
+    Ok(Known {
+        kind: found.kind,
+        digest: found.digest,
+        bytes: found.size_bytes,
+        schema,
+        imports: found.powers.into_iter().map(|power| (power.import, power.granted)).collect(),
+        exports: None,
+    })
+}
+
+impl Known {
+    fn services(&self) -> &[Arc<Service>] {
+        self.schema.as_ref().map(Schema::services).unwrap_or_default()
     }
-    for service in services {
-        let _ = writeln!(text, "service   {}", one_line(&service.name, 256));
-        for method in &service.methods {
-            let _ = writeln!(text, "          {}", one_line(&signature(method), 1_024));
+
+    fn missing(&self) -> Vec<&str> {
+        self.imports.iter().filter(|(_, granted)| !granted).map(|(import, _)| import.as_str()).collect()
+    }
+
+    fn text(&self) -> String {
+        let Self { kind, digest, bytes, .. } = self;
+        let mut text = format!("kind      {kind}\ndigest    {digest}\nsize      {bytes} bytes\n");
+        if self.services().is_empty() {
+            text.push_str("services  none described: any service and method name is passed on\n");
         }
+        for service in self.services() {
+            let _ = writeln!(text, "service   {}", one_line(&service.name, 256));
+            for method in &service.methods {
+                let _ = writeln!(text, "          {}", one_line(&signature(method), 1_024));
+            }
+        }
+        for (import, granted) in &self.imports {
+            let _ =
+                writeln!(text, "import    {}{}", one_line(import, 256), if *granted { "" } else { "   NOT GRANTED" });
+        }
+        text.push_str(if self.missing().is_empty() {
+            "needs     nothing that a node does not give to every plugin"
+        } else {
+            "needs     the imports marked above, which this version of the node cannot give"
+        });
+        text
     }
-    for import in &outside.imports {
-        let _ = writeln!(text, "import    {import}{}", if is_granted(import) { "" } else { "   NOT GRANTED" });
+
+    fn value(&self) -> Value {
+        let services = self.services().iter().map(|service| {
+            let methods = service.methods.iter().map(|method| {
+                json!({
+                    "name": method.name,
+                    "input": method.input.name(),
+                    "output": method.output.name(),
+                    "client_streaming": method.client_streaming,
+                    "server_streaming": method.server_streaming,
+                })
+            });
+            json!({ "name": &*service.name, "methods": methods.collect::<Vec<_>>() })
+        });
+        let mut value = json!({
+            "kind": self.kind,
+            "digest": self.digest,
+            "bytes": self.bytes,
+            "services": services.collect::<Vec<_>>(),
+            "imports": self.imports.iter().map(|(import, _)| import).collect::<Vec<_>>(),
+            "not_granted": self.missing(),
+        });
+        if let Some(exports) = &self.exports {
+            value["exports"] = json!(exports);
+        }
+        value
     }
-    text.push_str(if missing.is_empty() {
-        "needs     nothing that a node does not give to every plugin"
-    } else {
-        "needs     the imports marked above, which this version of the node cannot give"
-    });
-    let value = json!({
-        "kind": plugin.artifact.kind.name(),
-        "digest": format!("sha256:{}", plugin.artifact.digest),
-        "bytes": plugin.bytes.len(),
-        "services": services.iter().map(|service| json!({
-            "name": service.name,
-            "methods": service.methods.iter().map(|method| json!({
-                "name": method.name,
-                "input": method.input,
-                "output": method.output,
-                "client_streaming": method.client_streaming,
-                "server_streaming": method.server_streaming,
-            })).collect::<Vec<_>>(),
-        })).collect::<Vec<_>>(),
-        "imports": outside.imports,
-        "exports": outside.exports,
-        "not_granted": missing,
-    });
-    output.answer(&text, &value);
-    Ok(())
 }
 
 /// A method as a `.proto` file declares it.
@@ -68,8 +151,8 @@ fn signature(method: &Method) -> String {
         "rpc {}({}{}) returns ({}{})",
         method.name,
         stream(method.client_streaming),
-        method.input,
+        method.input.name(),
         stream(method.server_streaming),
-        method.output
+        method.output.name()
     )
 }

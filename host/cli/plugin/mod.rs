@@ -1,7 +1,13 @@
-//! `collector plugin`: new, build, inspect.
+//! `collector plugin`: made, built, looked into; and deployed, listed, activated, taken away.
 
+mod deploy;
+mod deployed;
 mod inspect;
 mod new;
+mod upload;
+
+pub(super) use deploy::build;
+pub(super) use upload::{Deploy, deploy};
 
 use super::guest::{self, BuildOptions, BuiltKind, Ui};
 use super::output::Output;
@@ -29,16 +35,25 @@ pub(super) enum Command {
         package: Vec<String>,
     },
     /// Say what a component is, what it offers and what it would need
-    Inspect {
-        /// The component file
-        file: PathBuf,
-    },
+    Inspect(inspect::Args),
+    /// Give a node a plugin: its services answer from then on
+    Deploy(deploy::Args),
+    /// List what is deployed
+    List(deployed::ListArgs),
+    /// Make another version of a deployment the one that answers
+    Activate(deployed::ActivateArgs),
+    /// Take a deployment away, or one version of it
+    Undeploy(deployed::UndeployArgs),
 }
 
 pub(super) async fn run(command: Command, output: &Output, ui: &Ui) -> anyhow::Result<()> {
     match command {
         Command::New(args) => new::run(args, output),
-        Command::Inspect { file } => inspect::run(&file, output),
+        Command::Inspect(args) => inspect::run(args, output).await,
+        Command::Deploy(args) => deploy::run(args, output, ui).await,
+        Command::List(args) => deployed::list(args, output).await,
+        Command::Activate(args) => deployed::activate(args, output).await,
+        Command::Undeploy(args) => deployed::undeploy(args, output).await,
         Command::Build { dir, native, package } => {
             let options = BuildOptions { native, packages: package, quiet: ui.is_quiet(), target_dir: None };
             let ui = ui.clone();

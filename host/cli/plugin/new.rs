@@ -52,9 +52,11 @@ pub(super) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
 
     let (name, shown) = (&args.name, folder.display());
     let text = format!(
-        "made {shown}\n\nnext:\n  edit {shown}/proto and {shown}/src/lib.rs\n  collector plugin build {shown}\n  \
-         collector dev\n  collector call demo/{}/SayHello --plugin {shown}/target/wasm32-wasip2/release/{}.wasm -d '{{\"name\": \"you\"}}'",
-        words.pascal, words.snake
+        "made {shown}\n\nnext:\n  edit {shown}/proto and {shown}/src/lib.rs\n  \
+         collector dev --watch {shown}      a node that takes each version you save\n  \
+         collector call {}/SayHello -d '{{\"name\": \"you\"}}'\nor, step by step:\n  \
+         collector plugin build {shown}\n  collector plugin deploy {shown} --node URL",
+        words.pascal
     );
     output.answer(&text, &json!({ "name": name, "folder": shown.to_string() }));
     Ok(())

@@ -1,0 +1,17 @@
+//! Where a command goes: the node and the namespace, the same flags and variables everywhere.
+
+/// Which node, and where in it.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Place {
+    /// Address of the node
+    #[arg(long, env = "COLLECTOR_NODE", default_value = NODE, value_name = "URL")]
+    pub(super) node: String,
+    /// Namespace on the node
+    #[arg(long, short, env = "COLLECTOR_NAMESPACE", default_value = NAMESPACE, value_name = "NS")]
+    pub(super) namespace: String,
+}
+
+/// What `collector dev` listens on.
+pub(super) const NODE: &str = "http://127.0.0.1:50051";
+/// Where things go when nobody says otherwise.
+pub(super) const NAMESPACE: &str = "default";
