@@ -164,16 +164,22 @@ async fn what_no_slot_of_the_pool_can_hold_is_refused_and_not_kept() {
 }
 
 #[tokio::test]
-async fn a_hundred_thousand_names_do_not_end_up_in_a_header() {
+async fn a_thousand_names_do_not_end_up_in_a_header_and_more_are_refused() {
     let node = TestNode::start().await;
-    let exports: String = (0..20_000).map(|n| format!(r#"(export "name-{n}" (func $f))"#)).collect();
-    let many = wat::parse_str(format!(
-        r#"(component (core module $m (func (export "f"))) (core instance $i (instantiate $m))
-            (func $f (canon lift (core func $i "f"))) {exports})"#
-    ));
-    let (code, reason, message) = refused(&node, many.unwrap()).await;
+    let exporting = |count: usize| {
+        let exports: String = (0..count).map(|n| format!(r#"(export "name-{n}" (func $f))"#)).collect();
+        let many = wat::parse_str(format!(
+            r#"(component (core module $m (func (export "f"))) (core instance $i (instantiate $m))
+                (func $f (canon lift (core func $i "f"))) {exports})"#
+        ));
+        many.unwrap()
+    };
+    let (code, reason, message) = refused(&node, exporting(1_000)).await;
     assert_eq!((code, reason.as_str()), (Code::InvalidArgument, "COMPONENT_NO_ENTRY"));
-    assert!(message.ends_with("and 19990 more") && message.len() < 1_024, "{message}");
+    assert!(message.ends_with("and 990 more") && message.len() < 1_024, "{message}");
+    let (code, reason, message) = refused(&node, exporting(1_001)).await;
+    assert_eq!((code, reason.as_str()), (Code::InvalidArgument, "COMPONENT_INVALID"));
+    assert!(message.contains("more than 1000 exports"), "{message}");
 }
 
 #[tokio::test]

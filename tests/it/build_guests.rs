@@ -9,7 +9,8 @@ use std::process::{Command, Output, Stdio};
 /// Runs a native command as the contract says: three arguments, the request on stdin.
 fn run(name: &str, plugin: &PluginFile, method: &str, request: Value) -> Output {
     let service = &plugin.artifact.schema.as_ref().unwrap().services()[0];
-    let input = service.methods.iter().find(|known| known.name == method).map_or(String::new(), |m| m.input.clone());
+    let input =
+        service.methods.iter().find(|known| known.name == method).map_or(String::new(), |m| m.input.name().to_owned());
     let bytes = match input.is_empty() {
         true => Vec::new(),
         false => plugin.encode(&input, &request.to_string()).unwrap(),

@@ -142,7 +142,7 @@ fn a_new_plugin_builds_and_runs_as_it_is() {
 #[test]
 fn help_and_completions_are_there() {
     let help = text(&collector(&["--help"]).stdout);
-    for command in ["demo", "dev", "serve", "call", "plugin", "completions", "First steps"] {
+    for command in ["demo", "dev", "serve", "call", "plugin", "schema", "completions", "First steps"] {
         assert!(help.contains(command), "{command} in {help}");
     }
     for shell in ["bash", "zsh", "fish"] {

@@ -1,12 +1,16 @@
 //! What the tests stand on: nodes in temporary folders, the example plugins, a client that speaks JSON.
 
 mod guests;
+mod native;
 mod process;
+mod protos;
 mod wat;
 
 pub use guests::{component, native};
+pub use native::*;
 pub use process::NodeProcess;
-pub use wat::{distinct_command, run_command, wasi_command, wat};
+pub use protos::{compile, protox_file, raw};
+pub use wat::{distinct_command, echo_handler, run_command, wasi_command, wat};
 
 use bytes::Bytes;
 use collector::cli::{Answer, ClientError, NodeClient, PluginFile, Target};
@@ -71,6 +75,10 @@ impl TestNode {
         self.node.as_ref().unwrap()
     }
 
+    pub fn address(&self) -> String {
+        format!("http://{}", self.node().address())
+    }
+
     pub fn data(&self) -> std::path::PathBuf {
         self.data.path().join("data")
     }
@@ -83,6 +91,40 @@ impl TestNode {
 
 async fn connect(node: &Node) -> NodeClient {
     NodeClient::connect(&format!("http://{}", node.address())).await.unwrap()
+}
+
+/// A stock tonic channel.
+pub async fn channel(address: &str) -> tonic::transport::Channel {
+    tonic::transport::Endpoint::from_shared(address.to_owned()).unwrap().connect().await.unwrap()
+}
+
+/// The body of a plain HTTP/1.1 GET.
+pub async fn http_get(address: &str, path: &str) -> Vec<u8> {
+    let request = http::Request::get(format!("{address}{path}")).body(tonic::body::Body::empty()).unwrap();
+    let (status, body) = http(request).await;
+    assert_eq!(status, 200);
+    body
+}
+
+/// A plain HTTP/1.1 POST of JSON: status and JSON.
+pub async fn http_post(address: &str, path: &str, headers: &[(&str, &str)], body: &Value) -> (u16, Value) {
+    let mut request = http::Request::post(format!("{address}{path}")).header("content-type", "application/json");
+    for (key, value) in headers {
+        request = request.header(*key, *value);
+    }
+    let body = tonic::body::Body::new(http_body_util::Full::new(Bytes::from(body.to_string())));
+    let (status, body) = http(request.body(body).unwrap()).await;
+    let json = serde_json::from_slice(&body);
+    (status, json.unwrap_or_else(|_| panic!("{status}: {:?}", String::from_utf8_lossy(&body))))
+}
+
+async fn http(request: http::Request<tonic::body::Body>) -> (u16, Vec<u8>) {
+    use http_body_util::BodyExt as _;
+    let connector = hyper_util::client::legacy::connect::HttpConnector::new();
+    let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new()).build(connector);
+    let response = client.request(request).await.unwrap();
+    let status = response.status().as_u16();
+    (status, response.into_body().collect().await.unwrap().to_bytes().to_vec())
 }
 
 /// An answer as tests like it.
@@ -113,19 +155,19 @@ impl<'a> Call<'a> {
         let schema = plugin.artifact.schema.as_ref().expect("the plugin carries descriptors");
         let service = &schema.services()[0];
         let found = service.methods.iter().find(|known| known.name == method).expect("the method exists");
-        let value = plugin.encode(&found.input, &request.to_string()).unwrap();
+        let value = plugin.encode(found.input.name(), &request.to_string()).unwrap();
         Self {
             plugin,
             target: Target {
                 namespace: "acme".into(),
-                service: service.name.clone(),
+                service: service.name.to_string(),
                 method: method.into(),
                 ..Target::default()
             },
-            input: Any { type_url: format!("type.googleapis.com/{}", found.input), value },
+            input: Any { type_url: format!("type.googleapis.com/{}", found.input.name()), value },
             code: ServiceDef::ServiceBinary(plugin.bytes.clone()),
             context: Vec::new(),
-            output: found.output.clone(),
+            output: found.output.name().to_owned(),
         }
     }
 

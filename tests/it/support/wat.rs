@@ -32,3 +32,39 @@ pub async fn run_command(node: &TestNode, command: PluginFile) -> Result<Answer,
     let target = Target { namespace: "acme".into(), service: "S".into(), method: "M".into(), ..Target::default() };
     node.client.call(&target, &command, prost_types::Any::default()).await.map_err(status)
 }
+
+/// A handler as SDKs made it before there were streams. It answers with the request.
+const ECHO_HANDLER: &str = r#"(component
+    (type $types (instance
+        (type (enum "cancelled" "unknown" "invalid-argument" "deadline-exceeded" "not-found" "already-exists"
+            "permission-denied" "resource-exhausted" "failed-precondition" "aborted" "out-of-range" "unimplemented"
+            "internal" "unavailable" "data-loss" "unauthenticated"))
+        (export "code" (type (eq 0)))
+        (type (list u8))
+        (type (record (field "code" 1) (field "message" string) (field "details" 2)))
+        (export "fault" (type (eq 3)))))
+    (import "collector:plugin/types@0.1.0" (instance $t (type $types)))
+    (alias export $t "fault" (type $fault))
+    (core module $m
+        (memory (export "memory") 1)
+        (func (export "realloc") (param i32 i32 i32 i32) (result i32) i32.const 4096)
+        (func (export "handle") (param i32 i32 i32 i32) (result i32)
+            (i32.store8 (i32.const 1024) (i32.const 0))
+            (i32.store (i32.const 1028) (local.get 2))
+            (i32.store (i32.const 1032) (local.get 3))
+            i32.const 1024))
+    (core instance $i (instantiate $m))
+    (alias core export $i "memory" (core memory $memory))
+    (alias core export $i "realloc" (core func $realloc))
+    (type $bytes (list u8))
+    (type $handle
+        (func (param "method" string) (param "input" $bytes) (result (result $bytes (error $fault)))))
+    (func $handle (type $handle)
+        (canon lift (core func $i "handle") (memory $memory) (realloc $realloc)))
+    (instance $handler (export "handle" (func $handle)))
+    (export "collector:plugin/handler@0.1.0" (instance $handler)))"#;
+
+/// A handler without descriptors that answers every unary call with the request.
+pub fn echo_handler() -> Vec<u8> {
+    ::wat::parse_str(ECHO_HANDLER).unwrap()
+}
