@@ -1,5 +1,6 @@
 //! The floor: a plain tonic server that answers `Serve` with its own input.
 
+use crate::hello::HelloEcho;
 use collector::rpc::pb;
 use pb::collective_dispatcher_server::{CollectiveDispatcher, CollectiveDispatcherServer};
 use tonic::{Request, Response, Status};
@@ -27,6 +28,7 @@ pub(crate) async fn serve() -> Result<(), Box<dyn std::error::Error>> {
     println!("{}", serde_json::json!({ "serving": format!("http://{}", listener.local_addr()?) }));
     let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
     let echo = CollectiveDispatcherServer::new(Echo).max_decoding_message_size(64 << 20);
-    tonic::transport::Server::builder().serve_with_incoming(echo, incoming).await?;
+    let server = tonic::transport::Server::builder().add_service(echo).add_service(HelloEcho);
+    server.serve_with_incoming(incoming).await?;
     Ok(())
 }

@@ -1,16 +1,19 @@
-//! What a sandboxed call costs beside a plain tonic echo of the same bytes, in one run.
+//! What a sandboxed call costs beside a plain tonic echo of the same bytes, and what types cost, in one run.
 //!
 //! `cargo bench --bench serve` prints a table and writes JSON; `-- --quick` only shows that it runs. The node is a
 //! process of its own, as operators run it; the echo is a tonic server in a process of its own too (this program again).
 
 mod echo;
+mod hello;
+mod registry;
 mod report;
 
 use collector::cli::guest::{BuildOptions, Ui, build};
 use collector::cli::{NodeClient, PluginFile, Target};
 use collector::rpc::pb::serve_request::ServiceDef;
+use hello::HelloClient;
 use prost_types::Any;
-use report::{Row, median};
+use report::{Round, Row, floor};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
@@ -26,10 +29,11 @@ struct Size {
     rounds: usize,
     calls: usize,
     soak: usize,
+    registrations: usize,
 }
 
-const FULL: Size = Size { rounds: 7, calls: 2_000, soak: 10_000 };
-const QUICK: Size = Size { rounds: 1, calls: 50, soak: 200 };
+const FULL: Size = Size { rounds: 7, calls: 2_000, soak: 10_000, registrations: 10_000 };
+const QUICK: Size = Size { rounds: 1, calls: 50, soak: 200, registrations: 200 };
 
 fn main() -> Result<(), Failure> {
     let args: Vec<String> = std::env::args().collect();
@@ -64,19 +68,32 @@ async fn run(size: &Size) -> Result<(), Failure> {
     let (target, input) = request("greeter", &greeter)?;
     let by_digest = || ServiceDef::ServiceUri(format!("sha256:{}", greeter.artifact.digest));
     let with_bytes = || ServiceDef::ServiceBinary(greeter.bytes.clone());
-    let mut p50 = BTreeMap::<&str, Vec<Duration>>::new();
+    registry::deploy(&node.address, &greeter).await?;
+    let (mut native, mut hello_echo) = (HelloClient::connect(&node.address)?, HelloClient::connect(&echo.address)?);
+    let mut rounds = BTreeMap::<&str, Vec<Round>>::new();
     for _ in 0..size.rounds {
         // Interleaved, so that whatever else the machine does meets all of them.
-        let mut note = |what, took| p50.entry(what).or_default().push(took);
-        note("plain tonic echo", calls(&echo_client, &target, by_digest, &input, size.calls).await?);
+        let mut note = |what, took: Vec<Duration>| rounds.entry(what).or_default().push(Round::of(&took));
+        note("plain tonic echo of Serve", calls(&echo_client, &target, by_digest, &input, size.calls).await?);
         note("Serve by digest", calls(&client, &target, by_digest, &input, size.calls).await?);
+        note("plain tonic echo of a message", hellos(&mut hello_echo, size.calls).await?);
+        note("native call", hellos(&mut native, size.calls).await?);
         note("Serve with the binary attached", calls(&client, &target, with_bytes, &input, size.calls / 4).await?);
-        note("echo of the binary", calls(&echo_client, &target, with_bytes, &input, size.calls / 4).await?);
+        note("plain tonic echo of the binary", calls(&echo_client, &target, with_bytes, &input, size.calls / 4).await?);
     }
-    let floor = median(p50["plain tonic echo"].clone());
-    for (what, rounds) in p50 {
-        rows.push(Row::warm(what, rounds, floor));
+    for (what, beside) in [
+        ("native call", "plain tonic echo of a message"),
+        ("Serve by digest", "plain tonic echo of Serve"),
+        ("Serve with the binary attached", "plain tonic echo of the binary"),
+    ] {
+        let least = floor(&rounds[beside]);
+        rows.push(Row::warm(beside, &rounds[beside], least));
+        rows.push(Row::warm(what, &rounds[what], least));
     }
+    rows.push(registry::check(size.rounds)?);
+    rows.push(registry::deploy_to_answer(&node.address, &greeter, size.rounds).await?);
+    let resident = || node.resident_kib();
+    rows.push(registry::registrations(&node.address, size.registrations, resident).await?);
 
     let before_kib = node.resident_kib()?;
     calls(&client, &target, by_digest, &input, size.soak).await?;
@@ -85,19 +102,28 @@ async fn run(size: &Size) -> Result<(), Failure> {
     report::print(&rows, &memory)
 }
 
-/// The median of so many calls, one after the other.
+/// So many calls, one after the other.
 async fn calls(
     client: &NodeClient,
     target: &Target,
     code: impl Fn() -> ServiceDef,
     input: &Any,
     count: usize,
-) -> Result<Duration, Failure> {
+) -> Result<Vec<Duration>, Failure> {
     let mut took = Vec::with_capacity(count);
     for _ in 0..count {
         took.push(client.serve(target, code(), input.clone()).await?.took);
     }
-    Ok(median(took))
+    Ok(took)
+}
+
+/// The same natively.
+async fn hellos(client: &mut HelloClient, count: usize) -> Result<Vec<Duration>, Failure> {
+    let mut took = Vec::with_capacity(count);
+    for _ in 0..count {
+        took.push(client.call("Ada").await?);
+    }
+    Ok(took)
 }
 
 fn request(name: &str, plugin: &PluginFile) -> Result<(Target, Any), Failure> {
@@ -116,8 +142,8 @@ fn request(name: &str, plugin: &PluginFile) -> Result<(Target, Any), Failure> {
         Target { namespace: "bench".into(), service: service.into(), method: method.into(), ..Target::default() };
     let input = match plugin.method(service, method)? {
         Some((_, found)) => Any {
-            type_url: format!("type.googleapis.com/{}", found.input),
-            value: plugin.encode(&found.input, &json.to_string())?,
+            type_url: format!("type.googleapis.com/{}", found.input.name()),
+            value: plugin.encode(found.input.name(), &json.to_string())?,
         },
         None => Any { type_url: String::new(), value: json.to_string().into_bytes() },
     };

@@ -9,10 +9,31 @@ pub(crate) struct Row {
     value: Value,
 }
 
-/// The middle one.
-pub(crate) fn median(mut spans: Vec<Duration>) -> Duration {
+/// The one below which so much of all lies.
+pub(crate) fn quantile(spans: &[Duration], part: f64) -> Duration {
+    let mut spans = spans.to_vec();
     spans.sort_unstable();
-    spans.get(spans.len() / 2).copied().unwrap_or_default()
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index into what was counted")]
+    let at = (spans.len() as f64 * part) as usize;
+    spans.get(at.min(spans.len().saturating_sub(1))).copied().unwrap_or_default()
+}
+
+/// What one round of calls took.
+#[derive(Clone, Copy)]
+pub(crate) struct Round {
+    pub(crate) p50: Duration,
+    pub(crate) p99: Duration,
+}
+
+impl Round {
+    pub(crate) fn of(took: &[Duration]) -> Self {
+        Self { p50: quantile(took, 0.5), p99: quantile(took, 0.99) }
+    }
+}
+
+/// The median of the rounds' p50.
+pub(crate) fn floor(rounds: &[Round]) -> Duration {
+    quantile(&rounds.iter().map(|round| round.p50).collect::<Vec<_>>(), 0.5)
 }
 
 fn micros(span: Duration) -> f64 {
@@ -31,22 +52,29 @@ impl Row {
         }
     }
 
-    pub(crate) fn warm(what: &str, rounds: Vec<Duration>, floor: Duration) -> Self {
-        let (least, most) = (rounds.iter().min().copied(), rounds.iter().max().copied());
-        let (least, most) = (least.unwrap_or_default(), most.unwrap_or_default());
-        let count = rounds.len();
-        let p50 = median(rounds);
+    pub(crate) fn new(text: String, value: Value) -> Self {
+        Self { text, value }
+    }
+
+    /// * `floor`: what the ratio is to.
+    pub(crate) fn warm(what: &str, rounds: &[Round], floor: Duration) -> Self {
+        let of = |part: fn(&Round) -> Duration| rounds.iter().map(part).collect::<Vec<_>>();
+        let (p50s, p99s) = (of(|round| round.p50), of(|round| round.p99));
+        let (least, most) = (quantile(&p50s, 0.0), quantile(&p50s, 1.0));
+        let (p50, p99) = (quantile(&p50s, 0.5), quantile(&p99s, 0.5));
         let ratio = micros(p50) / micros(floor).max(f64::MIN_POSITIVE);
         Self {
             text: format!(
-                "warm  {what:<32} {:>9.1} us   {ratio:.2}x the echo ({:.1} to {:.1} us over {count} rounds)",
+                "warm  {what:<32} {:>9.1} us   {ratio:.2}x its echo, p99 {:.1} us ({:.1} to {:.1} us over {} rounds)",
                 micros(p50),
+                micros(p99),
                 micros(least),
-                micros(most)
+                micros(most),
+                rounds.len()
             ),
             value: json!({
-                "warm": what, "p50_us": micros(p50), "ratio": ratio,
-                "least_us": micros(least), "most_us": micros(most), "rounds": count,
+                "warm": what, "p50_us": micros(p50), "p99_us": micros(p99), "ratio": ratio,
+                "least_us": micros(least), "most_us": micros(most), "rounds": rounds.len(),
             }),
         }
     }
