@@ -2,12 +2,15 @@
 
 use super::convert::{self, BadRequest};
 use super::edge;
-use super::{pb, status, verdict};
+use super::{LISTING_MAX, pb, status, verdict};
 use crate::domain::{MethodName, Namespace, ServiceName};
 use crate::registry::{CallError, Registry, Service, timestamp};
 use crate::tenancy::{Caller, Permit, Tenancy, Verb};
 use std::sync::Arc;
 use tonic::{Code, Request, Response, Status};
+
+/// About what a listed service has beside its descriptor.
+const BESIDE_DESCRIPTOR: usize = 256;
 
 /// The service.
 pub struct RegistryService {
@@ -140,9 +143,18 @@ impl pb::collector_registry_server::CollectorRegistry for RegistryService {
             one => vec![self.permit(&request, one, Verb::Discover)?.namespace().clone()],
         };
         let mut services = Vec::new();
+        let mut bytes = 0;
         for namespace in namespaces {
             let snapshot = self.registry.snapshot(&namespace);
-            services.extend(snapshot.services().into_iter().map(|service| registered(&namespace, service)));
+            for service in snapshot.services() {
+                bytes += service.raw.len() + BESIDE_DESCRIPTOR;
+                services.push(registered(&namespace, service));
+            }
+            // Counted while it grows, not after it has.
+            if bytes > LISTING_MAX {
+                let message = "there are more services than one reply holds: name a namespace";
+                return Err(status::plain(Code::ResourceExhausted, "LISTING_TOO_LARGE", message));
+            }
         }
         services.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         Ok(Response::new(pb::ListServicesResponse { status: convert::ok(), services }))
