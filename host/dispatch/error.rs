@@ -39,8 +39,13 @@ pub enum DispatchError {
         receipt: Option<Box<Receipt>>,
     },
     /// A method with one reply answered with none, or with several.
-    #[error("the plugin sent {0} replies where the method has one")]
-    Replies(&'static str),
+    #[error("the plugin sent {how} replies where the method has one")]
+    Replies {
+        /// In a word.
+        how: &'static str,
+        /// What the call used, where it has ended.
+        receipt: Option<Box<Receipt>>,
+    },
     /// The stream of requests broke off, as its transport tells it.
     #[error("the stream of requests broke off: {}", .0.message)]
     Requests(Fault),

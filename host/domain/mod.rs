@@ -18,6 +18,9 @@ pub use outcome::{Fault, FaultCode, Outcome, Receipt, Start};
 pub use recency::Recency;
 pub use text::{cut, first_of, one_line, some_of};
 
+/// A future that a trait object hands out.
+pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
 /// What an artifact is, decided once from its bytes. Source: design.md section 2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {

@@ -7,16 +7,12 @@ mod error;
 mod log;
 pub mod wasm;
 
+pub use crate::domain::BoxFuture;
 use crate::domain::{Deadline, Digest, Kind, Limits, MetadataEntry, Namespace, Outcome};
 use bytes::Bytes;
 pub use error::{Cause, ExecError, ExecFailure};
-use std::future::Future;
 use std::path::PathBuf;
-use std::pin::Pin;
 use tokio::sync::mpsc;
-
-/// A future that an executor hands out.
-pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Code to run, by identity.
 #[derive(Debug, Clone)]

@@ -38,7 +38,7 @@ pub use source::Source;
 pub use vet::VetError;
 pub use wire::WireError;
 
-pub(crate) use records::timestamp;
+pub(crate) use records::{micros, timestamp};
 
 use crate::domain::Namespace;
 use crate::lifecycle::Lifecycle;
@@ -157,7 +157,7 @@ impl Registry {
 }
 
 /// Unix microseconds.
-fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(now.as_micros()).unwrap_or(i64::MAX)
 }

@@ -120,7 +120,8 @@ pub(crate) fn timestamp(micros: i64) -> Timestamp {
     Timestamp { seconds: micros.div_euclid(1_000_000), nanos }
 }
 
-fn micros(timestamp: Option<Timestamp>) -> i64 {
+/// A timestamp as Unix microseconds.
+pub(crate) fn micros(timestamp: Option<Timestamp>) -> i64 {
     let Timestamp { seconds, nanos } = timestamp.unwrap_or_default();
     seconds.saturating_mul(1_000_000).saturating_add(i64::from(nanos) / 1_000)
 }

@@ -247,11 +247,14 @@ impl Service<Request<Streaming<Bytes>>> for Bidirectional {
 async fn one_reply(mut call: StreamCall, id: &RequestId) -> Result<Response<Bytes>, Status> {
     let first = call.replies.recv().await;
     if call.replies.recv().await.is_some() {
-        return Err(status::dispatch(DispatchError::Replies("several"), id));
+        return Err(status::dispatch(DispatchError::Replies { how: "several", receipt: None }, id));
     }
     let outcome = ended(call.end.await, id)?;
     outcome.reply.map_err(|fault| status::fault(fault, &outcome.receipt))?;
-    let reply = first.ok_or_else(|| status::dispatch(DispatchError::Replies("no"), id))?;
+    let Some(reply) = first else {
+        let receipt = Some(Box::new(outcome.receipt));
+        return Err(status::dispatch(DispatchError::Replies { how: "no", receipt }, id));
+    };
     let mut response = Response::new(reply);
     response.extensions_mut().insert(ReceiptSlot::of(outcome.receipt));
     Ok(response)

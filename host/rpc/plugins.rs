@@ -15,6 +15,9 @@ use pb::deploy_request::Part;
 use std::sync::Arc;
 use tonic::{Request, Response, Status, Streaming};
 
+/// Bytes of one page. 3 MiB: stock clients take 4 MiB.
+const PAGE_BYTES: usize = 3 << 20;
+
 /// The service.
 pub struct PluginsService {
     deployments: Arc<Deployments>,
@@ -162,8 +165,9 @@ impl pb::plugins_server::Plugins for PluginsService {
         let after = after.and_then(|(namespace, name)| Some((namespace.parse().ok()?, name.parse().ok()?)));
         let mut found = self.deployments.list(namespace.as_ref(), after.as_ref(), size + 1);
         found.retain(|one| self.tenancy.authorize(Caller::Anonymous, &one.namespace, Verb::Discover).is_ok());
-        let more = found.len() > size;
-        found.truncate(size);
+        let fits = fitting(&found).min(size);
+        let more = found.len() > fits;
+        found.truncate(fits);
         let next = found.last().filter(|_| more);
         let token = |last: &Arc<Deployment>| self.pages.token(&query, &format!("{}/{}", last.namespace, last.name));
         let next_page_token = next.map(token).unwrap_or_default();
@@ -228,6 +232,19 @@ impl pb::plugins_server::Plugins for PluginsService {
             descriptors: schema.map(|schema| schema.encoded().clone()).unwrap_or_default(),
         }))
     }
+}
+
+/// How many of the deployments one page holds, at least one.
+fn fitting(found: &[Arc<Deployment>]) -> usize {
+    let length = |names: &[Arc<str>]| names.iter().map(|name| name.len() + 4).sum::<usize>();
+    let imports = |version: &deployments::Version| version.imports.iter().map(|import| import.len() + 4).sum::<usize>();
+    let of = |v: &deployments::Version| 128 + length(&v.services) + length(&v.files) + imports(v);
+    let sizes = found.iter().map(|one| 256 + one.versions.iter().map(of).sum::<usize>());
+    let sums = sizes.scan(0, |sum, size| {
+        *sum += size;
+        Some(*sum)
+    });
+    sums.take_while(|sum| *sum <= PAGE_BYTES).count().max(1)
 }
 
 fn convert_power(power: &deployments::Power) -> pb::Power {

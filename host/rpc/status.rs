@@ -68,7 +68,9 @@ pub(super) fn dispatch(why: DispatchError, id: &RequestId) -> Status {
         _ => {}
     }
     let receipt = match &why {
-        DispatchError::Exec(ExecFailure { receipt, .. }) | DispatchError::Output { receipt, .. } => receipt.as_deref(),
+        DispatchError::Exec(ExecFailure { receipt, .. })
+        | DispatchError::Output { receipt, .. }
+        | DispatchError::Replies { receipt, .. } => receipt.as_deref(),
         _ => None,
     };
     let mut status = failure.status();

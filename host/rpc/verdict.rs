@@ -19,7 +19,7 @@ pub(super) fn dispatch(why: &DispatchError) -> Verdict {
         DispatchError::NoImplementation(_) => (Code::Unimplemented, "NO_IMPLEMENTATION"),
         DispatchError::Draining => (Code::Unavailable, "DRAINING"),
         DispatchError::Output { .. } => (Code::Unknown, "OUTPUT_TYPE"),
-        DispatchError::Replies(_) => (Code::Unknown, "OUTPUT_COUNT"),
+        DispatchError::Replies { .. } => (Code::Unknown, "OUTPUT_COUNT"),
         DispatchError::Requests(fault) => (Code::from_i32(fault.code.number()), "REQUESTS_ENDED"),
         DispatchError::Gone => (Code::Cancelled, "CALLER_GONE"),
         DispatchError::Artifact(why) => artifact(why),

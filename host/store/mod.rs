@@ -16,17 +16,13 @@ mod error;
 mod record;
 pub mod sqlite;
 
+pub use crate::domain::BoxFuture;
 use crate::domain::Namespace;
 pub use error::{Source, StoreError};
 pub use record::{
     BYTES_MAX, CHANGES_MAX, COLLECTION_MAX, Change, Expect, ID_MAX, Record, TYPE_URL_MAX, WRITE_MAX, Written,
 };
 pub use sqlite::SqliteStore;
-use std::future::Future;
-use std::pin::Pin;
-
-/// A future that a store hands out.
-pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Most records in one page of a scan; a larger limit means this one.
 pub const SCAN_MAX: usize = 1_000;

@@ -118,6 +118,9 @@ impl Index {
     /// Puts a written file in place. Whoever does that evicts afterwards.
     pub(super) fn insert(&mut self, namespace: Namespace, digest: Digest, written: Written) -> io::Result<()> {
         let path = self.path(&namespace, &digest);
+        if self.pinned.contains_key(&(namespace.clone(), digest)) {
+            written.file.as_file().sync_all()?; // a deployment stands on it already
+        }
         fs::create_dir_all(self.folder.join(namespace.as_str()))?;
         written.file.persist(path)?;
         self.count(namespace, digest, written.size);

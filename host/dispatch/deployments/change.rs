@@ -6,12 +6,11 @@ use crate::dispatch::artifacts::{Artifact, Stored};
 use crate::domain::{DeploymentName, Digest, Namespace, ServiceName};
 use crate::exec::wasm::is_granted;
 use crate::exec::{Code, ExecError};
-use crate::registry::{Change, Edit, Snapshot, Staged};
+use crate::registry::{Change, Edit, Snapshot, Staged, now};
 use crate::store::Change as StoreChange;
 use crate::tenancy::Permit;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What is to be deployed, and how.
 #[derive(Debug)]
@@ -412,9 +411,4 @@ fn services(artifact: &Artifact, given: &[ServiceName]) -> Result<Vec<ServiceNam
 fn no_version(deployment: &Deployment, wanted: u32) -> DeployError {
     let known = deployment.versions.iter().map(|version| version.number.to_string()).collect();
     DeployError::NoVersion { wanted, known }
-}
-
-fn now() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_micros()).unwrap_or(i64::MAX)
 }

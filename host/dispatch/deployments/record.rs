@@ -2,7 +2,7 @@
 
 use super::{Deployment, Version};
 use crate::domain::{Kind, Namespace};
-use crate::registry::timestamp;
+use crate::registry::{micros, timestamp};
 use crate::store::{Change, Expect, Store, StoreError};
 use prost::Message;
 use prost_types::Timestamp;
@@ -135,9 +135,4 @@ fn read_version(record: VersionRecord) -> Option<Version> {
         files: shared(record.files),
         created_at: micros(record.created_at),
     })
-}
-
-fn micros(timestamp: Option<Timestamp>) -> i64 {
-    let Timestamp { seconds, nanos } = timestamp.unwrap_or_default();
-    seconds.saturating_mul(1_000_000).saturating_add(i64::from(nanos) / 1_000)
 }
