@@ -516,3 +516,27 @@ async fn a_namespace_keeps_as_many_mib_of_artifacts_as_it_may() {
     client.undeploy(undeploy("thumbnail.v1.Thumbnail", 1)).await.unwrap();
     deploy_with(&mut client, header(), &variant(&thumbnail.bytes, "three")).await.unwrap();
 }
+
+#[tokio::test]
+async fn an_artifact_whose_deployment_was_refused_is_one_among_others() {
+    let node = TestNode::start_with(|config| config.artifacts.count = 1).await;
+    let mut registry = pb::collector_registry_client::CollectorRegistryClient::new(channel(&node.address()).await);
+    let text = "syntax = \"proto3\"; package greeter.v1; message HelloRequest { int32 name = 1; }";
+    let request = pb::RegisterProtoRequest {
+        namespace: "acme".into(),
+        file_descriptor: Some(raw(&compile(&[("greeter/v1/greeter.proto", text)])[0])),
+        dependencies: vec![],
+    };
+    registry.register_proto(request).await.unwrap();
+    let greeter = plugin("greeter");
+    let mut client = plugins(&node).await;
+    let digest = format!("sha256:{}", greeter.artifact.digest);
+    let by_digest = || plugins_pb::DeployHeader { digest: digest.clone(), ..header() };
+    for bytes in [&greeter.bytes[..], &[]] {
+        let refused = deploy_with(&mut client, by_digest(), bytes).await.unwrap_err();
+        assert_eq!(verdict(&refused), (Code::FailedPrecondition, "BREAKING_CHANGE".into()), "and its bytes are kept");
+    }
+    node.call(&plugin("markdown"), "Render", json!({ "source": "x" })).await.unwrap();
+    let evicted = deploy_with(&mut client, by_digest(), &[]).await.unwrap_err();
+    assert_eq!(verdict(&evicted), (Code::NotFound, "ARTIFACT_NOT_FOUND".into()));
+}

@@ -6,8 +6,8 @@ use crate::dispatch::artifacts::{Artifact, Stored};
 use crate::domain::{DeploymentName, Digest, Namespace, ServiceName};
 use crate::exec::wasm::is_granted;
 use crate::exec::{Code, ExecError};
-use crate::registry::{Change, Edit, Snapshot, Staged, now};
-use crate::store::Change as StoreChange;
+use crate::registry::{Change, Edit, RegistryError, Snapshot, Staged, now};
+use crate::store::{Change as StoreChange, StoreError};
 use crate::tenancy::Permit;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -126,10 +126,27 @@ impl Deployments {
         if order.validate_only {
             return Ok(Deployed { deployment: None, plan });
         }
-        // If the rest fails the artifact stays pinned until the next start: whether it is needed may not be known.
+        if !plan.breaking.is_empty() {
+            return Err(RegistryError::Breaking(plan.breaking).into());
+        }
         self.artifacts.pin(permit, &artifact.digest).await?;
-        let deployment = self.commit(permit, staged, &name, Some(next)).await?.ok_or(DeployError::NotFound)?;
+        let deployment = match self.commit(permit, staged, &name, Some(next)).await {
+            Ok(deployment) => deployment.ok_or(DeployError::NotFound)?,
+            Err(why) => {
+                self.unpin_after(permit, artifact.digest, &why).await;
+                return Err(why);
+            }
+        };
         Ok(Deployed { deployment: Some((deployment, number)), plan })
+    }
+
+    /// Gives the artifact of a deployment that failed back, unless it may have succeeded after all.
+    async fn unpin_after(&self, permit: &Permit, digest: Digest, why: &DeployError) {
+        let uncertain =
+            matches!(why, DeployError::Registry(RegistryError::Store(StoreError::Io(_) | StoreError::Closed)));
+        if !uncertain && let Ok(_turn) = self.registry.hold(permit).await {
+            self.unpin_unused(permit, [digest]);
+        }
     }
 
     /// Compiles before anything changes: what cannot run is not activated.
