@@ -8,12 +8,13 @@ use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 use prost::Message as _;
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 use prost_types::{FileDescriptorProto, FileDescriptorSet};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio_stream::StreamExt as _;
-use tonic::Request;
+use tonic::{Code, Request, Status};
 use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
@@ -45,6 +46,16 @@ impl Tenant {
 
     fn fields(&self) -> impl Iterator<Item = (&str, &'static str, usize)> {
         self.names.iter().zip(&self.kinds).zip(1..).map(|((name, kind), number)| (name.as_str(), *kind, number))
+    }
+
+    fn kind(&self) -> MessageDescriptor {
+        let set = FileDescriptorSet { file: vec![self.file()] };
+        DescriptorPool::from_file_descriptor_set(set).unwrap().get_message_by_name("same.v1.Thing").unwrap()
+    }
+
+    /// The same message as bytes.
+    fn bytes(&self) -> Vec<u8> {
+        DynamicMessage::deserialize(self.kind(), self.json()).unwrap().encode_to_vec()
     }
 
     /// A message with every field set.
@@ -117,6 +128,17 @@ impl Case<'_> {
         let files = FileDescriptorSet::decode(set.as_slice()).unwrap().file;
         assert_eq!(files, std::slice::from_ref(&file), "descriptors");
 
+        let own = self.own.bytes();
+        assert_eq!(self.call(&self.own.method, own.clone()).await.unwrap(), own, "a native call by the own types");
+        let foreign = self.foreign.bytes();
+        let fits = DynamicMessage::decode(self.own.kind(), foreign.as_slice()).is_ok();
+        let called = self.call(&self.own.method, foreign).await;
+        assert_eq!(called.is_ok(), fits, "checked by the own types: {called:?}");
+        let unknown = self.call(&self.foreign.method, own).await.unwrap_err();
+        assert_eq!(verdict(&unknown), (Code::Unimplemented, "NO_METHOD".into()));
+        seen.push(unknown.message().replace(&self.foreign.method, "").into_bytes());
+        seen.extend(called.err().map(|status| format!("{status:?}").into_bytes()));
+
         let own = self.post(&self.own.method, &self.own.json()).await;
         assert_eq!(own, (200, self.own.json()), "JSON in, JSON out, by the own types");
         let (code, error) = self.post(&self.own.method, &self.foreign.json()).await;
@@ -154,6 +176,16 @@ impl Case<'_> {
         let request = pb::ListServicesRequest { namespace: self.namespace.clone() };
         let services = registry.list_services(request).await.unwrap().into_inner().services;
         services.iter().flat_map(|service| format!("{service:?} {:?}", service.method_names).into_bytes()).collect()
+    }
+
+    /// A native gRPC call.
+    async fn call(&self, method: &str, message: Vec<u8>) -> Result<Vec<u8>, Status> {
+        let mut grpc = tonic::client::Grpc::new(channel(&self.node.address()).await);
+        grpc.ready().await.unwrap();
+        let mut request = Request::new(message);
+        request.metadata_mut().insert("collector-namespace", self.namespace.parse().unwrap());
+        let path = format!("/{SERVICE}/{method}").parse().unwrap();
+        grpc.unary(request, path, RawCodec).await.map(tonic::Response::into_inner)
     }
 
     /// A Connect call: HTTP status and JSON.
