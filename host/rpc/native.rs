@@ -5,8 +5,7 @@
 use super::edge::{self, ReceiptSlot, RequestId};
 use super::{convert, status};
 use crate::dispatch::{DispatchError, Dispatcher, Ready, Requests, StreamCall};
-use crate::domain::{Deadline, Fault, FaultCode, Limits, MetadataEntry, Namespace, Outcome, one_line};
-use crate::exec::BoxFuture;
+use crate::domain::{Deadline, Fault, FaultCode, Limits, Namespace, Outcome, Receipt, one_line};
 use crate::tenancy::Caller;
 use bytes::{Buf as _, BufMut as _, Bytes};
 use futures_util::{Stream, StreamExt as _, stream};
@@ -54,12 +53,12 @@ impl Native {
         let (client, server) = (ready.method().client_streaming, ready.method().server_streaming);
         let grpc = tonic::server::Grpc::new(BytesCodec).accept_compressed(CompressionEncoding::Gzip);
         let mut grpc = grpc.apply_max_message_size_config(Some(self.shared.input_max), Some(self.shared.output_max));
-        let method = Method { shared: Arc::clone(&self.shared), ready: Some(ready), id };
+        let call = Call { shared: Arc::clone(&self.shared), ready, id };
+        // The client's side is read here in every case, so that what is wrong with its messages is told in our words.
         match (client, server) {
-            (false, false) => grpc.client_streaming(Unary(method), request).await,
-            (false, true) => grpc.streaming(ServerStreaming(method), request).await,
-            (true, false) => grpc.client_streaming(ClientStreaming(method), request).await,
-            (true, true) => grpc.streaming(Bidirectional(method), request).await,
+            (false, false) => grpc.client_streaming(once(|request| call.unary(request)), request).await,
+            (true, false) => grpc.client_streaming(once(|request| call.one_reply(request)), request).await,
+            (_, true) => grpc.streaming(once(|request| call.replies(request, client)), request).await,
         }
     }
 }
@@ -79,54 +78,78 @@ impl Shared {
 }
 
 /// One call of one method.
-struct Method {
+struct Call {
     shared: Arc<Shared>,
-    ready: Option<Ready>,
+    ready: Ready,
     id: RequestId,
 }
 
-impl Method {
-    fn ready(&mut self) -> Result<Ready, Status> {
-        let twice = || status::plain(Code::Internal, "INTERNAL", "the call was taken twice");
-        self.ready.take().ok_or_else(twice)
+impl Call {
+    async fn unary(self, request: Request<Streaming<Bytes>>) -> Result<Response<Bytes>, Status> {
+        let deadline = edge::deadline(&request)?;
+        let (metadata, _, mut streaming) = request.into_parts();
+        let metadata = convert::visible_metadata(&metadata);
+        let input = only(&mut streaming).await?;
+        let outcome = self.shared.dispatcher.unary(self.ready, input, metadata, deadline).await;
+        let outcome = outcome.map_err(|why| status::dispatch(why, &self.id))?;
+        let reply = outcome.reply.map_err(|fault| status::fault(fault, &outcome.receipt))?;
+        Ok(answered(reply, outcome.receipt))
     }
 
-    fn unary(&mut self, request: Request<Streaming<Bytes>>) -> BoxFuture<'static, Result<Response<Bytes>, Status>> {
-        let (ready, shared, id) = (self.ready(), Arc::clone(&self.shared), self.id.clone());
-        Box::pin(async move {
-            let ready = ready?;
-            let deadline = edge::deadline(&request)?;
-            let (metadata, _, mut streaming) = request.into_parts();
-            let metadata = convert::visible_metadata(&metadata);
-            let input = only(&mut streaming).await?;
-            let outcome = shared.dispatcher.unary(ready, input, metadata, deadline).await;
-            let outcome = outcome.map_err(|why| status::dispatch(why, &id))?;
-            let reply = outcome.reply.map_err(|fault| status::fault(fault, &outcome.receipt))?;
-            let mut response = Response::new(reply);
-            response.extensions_mut().insert(ReceiptSlot::of(outcome.receipt));
-            Ok(response)
-        })
+    /// A client that streams, and one reply.
+    async fn one_reply(self, request: Request<Streaming<Bytes>>) -> Result<Response<Bytes>, Status> {
+        let deadline = edge::deadline(&request)?;
+        let (metadata, _, streaming) = request.into_parts();
+        let metadata = convert::visible_metadata(&metadata);
+        let call = self.shared.dispatcher.stream(self.ready, requests(streaming), metadata, deadline);
+        one_reply(call, &self.id).await
     }
 
-    /// Starts a call whose client, server or both stream.
-    fn open(
-        &mut self,
-        requests: Requests,
-        metadata: Vec<MetadataEntry>,
-        deadline: Deadline,
-    ) -> Result<StreamCall, Status> {
-        let ready = self.ready()?;
-        Ok(self.shared.dispatcher.stream(ready, requests, metadata, deadline))
+    /// A server that streams.
+    ///
+    /// * `client`: whether the client does too.
+    async fn replies(self, request: Request<Streaming<Bytes>>, client: bool) -> Result<Response<Replies>, Status> {
+        // The client's own deadline if it named one, else the node's for streams.
+        let longest = self.shared.stream_longest;
+        let deadline = Deadline::after(edge::asked(&request)?.map_or(longest, |asked| asked.min(longest)));
+        let (metadata, _, mut streaming) = request.into_parts();
+        let metadata = convert::visible_metadata(&metadata);
+        let requests = match client {
+            true => requests(streaming),
+            false => Box::pin(stream::iter([Ok(only(&mut streaming).await?)])),
+        };
+        let call = self.shared.dispatcher.stream(self.ready, requests, metadata, deadline);
+        Ok(Replies::response(call, self.id))
     }
+}
 
-    /// A stream's deadline: its client's if that named one, else the node's for streams.
-    fn deadline<T>(&self, request: &Request<T>) -> Result<Deadline, Status> {
-        let asked = edge::asked(request)?;
-        Ok(asked.map_or_else(
-            || Deadline::after(self.shared.stream_longest),
-            |asked| Deadline::after(asked.min(self.shared.stream_longest)),
-        ))
-    }
+/// `answer` as the service that tonic wants for a method, and calls once.
+fn once<T, Fut>(
+    answer: impl FnOnce(Request<Streaming<Bytes>>) -> Fut,
+) -> impl Service<
+    Request<Streaming<Bytes>>,
+    Response = Response<T>,
+    Error = Status,
+    Future = impl Future<Output = Result<Response<T>, Status>>,
+>
+where
+    Fut: Future<Output = Result<Response<T>, Status>>,
+{
+    let mut answer = Some(answer);
+    tower::service_fn(move |request| {
+        let answering = answer.take().map(|answer| answer(request));
+        async {
+            let twice = || status::plain(Code::Internal, "INTERNAL", "the call was taken twice");
+            answering.ok_or_else(twice)?.await
+        }
+    })
+}
+
+/// A reply whose trailers will carry the receipt.
+fn answered(reply: Bytes, receipt: Receipt) -> Response<Bytes> {
+    let mut response = Response::new(reply);
+    response.extensions_mut().insert(ReceiptSlot::of(receipt));
+    response
 }
 
 /// What a client sends, with its transport's errors as faults.
@@ -156,93 +179,6 @@ async fn only(streaming: &mut Streaming<Bytes>) -> Result<Bytes, Status> {
     }
 }
 
-type Opened<T> = std::future::Ready<Result<Response<T>, Status>>;
-
-struct Unary(Method);
-
-impl Service<Request<Streaming<Bytes>>> for Unary {
-    type Response = Response<Bytes>;
-    type Error = Status;
-    type Future = BoxFuture<'static, Result<Response<Bytes>, Status>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Streaming<Bytes>>) -> Self::Future {
-        self.0.unary(request)
-    }
-}
-
-struct ServerStreaming(Method);
-
-impl Service<Request<Streaming<Bytes>>> for ServerStreaming {
-    type Response = Response<Replies>;
-    type Error = Status;
-    type Future = BoxFuture<'static, Result<Response<Replies>, Status>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Streaming<Bytes>>) -> Self::Future {
-        let (ready, shared, id) = (self.0.ready(), Arc::clone(&self.0.shared), self.0.id.clone());
-        let deadline = self.0.deadline(&request);
-        Box::pin(async move {
-            let (metadata, _, mut streaming) = request.into_parts();
-            let metadata = convert::visible_metadata(&metadata);
-            let input = only(&mut streaming).await?;
-            let requests = Box::pin(stream::iter([Ok(input)]));
-            let call = shared.dispatcher.stream(ready?, requests, metadata, deadline?);
-            Ok(Replies::response(call, id))
-        })
-    }
-}
-
-struct ClientStreaming(Method);
-
-impl Service<Request<Streaming<Bytes>>> for ClientStreaming {
-    type Response = Response<Bytes>;
-    type Error = Status;
-    type Future = BoxFuture<'static, Result<Response<Bytes>, Status>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Streaming<Bytes>>) -> Self::Future {
-        let open = || {
-            let deadline = edge::deadline(&request)?;
-            let (metadata, _, streaming) = request.into_parts();
-            self.0.open(requests(streaming), convert::visible_metadata(&metadata), deadline)
-        };
-        let (call, id) = (open(), self.0.id.clone());
-        Box::pin(async move { one_reply(call?, &id).await })
-    }
-}
-
-struct Bidirectional(Method);
-
-impl Service<Request<Streaming<Bytes>>> for Bidirectional {
-    type Response = Response<Replies>;
-    type Error = Status;
-    type Future = Opened<Replies>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Streaming<Bytes>>) -> Self::Future {
-        let open = || {
-            let deadline = self.0.deadline(&request)?;
-            let (metadata, _, streaming) = request.into_parts();
-            let call = self.0.open(requests(streaming), convert::visible_metadata(&metadata), deadline)?;
-            Ok(Replies::response(call, self.0.id.clone()))
-        };
-        std::future::ready(open())
-    }
-}
-
 /// The one reply of a method whose client streams.
 async fn one_reply(mut call: StreamCall, id: &RequestId) -> Result<Response<Bytes>, Status> {
     let first = call.replies.recv().await;
@@ -255,9 +191,7 @@ async fn one_reply(mut call: StreamCall, id: &RequestId) -> Result<Response<Byte
         let receipt = Some(Box::new(outcome.receipt));
         return Err(status::dispatch(DispatchError::Replies { how: "no", receipt }, id));
     };
-    let mut response = Response::new(reply);
-    response.extensions_mut().insert(ReceiptSlot::of(outcome.receipt));
-    Ok(response)
+    Ok(answered(reply, outcome.receipt))
 }
 
 type End = Result<Result<Outcome, DispatchError>, tokio::sync::oneshot::error::RecvError>;
