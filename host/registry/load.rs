@@ -8,15 +8,12 @@ use super::snapshot::{Base, Snapshot};
 use super::{Config, Registry, Space, WAITING_KIB, WORKERS, now, vet};
 use crate::domain::Namespace;
 use crate::lifecycle::Lifecycle;
-use crate::store::{Record, Store};
+use crate::store::{self, Store};
 use bytes::Bytes;
 use prost::Message as _;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::{Semaphore, watch};
-
-/// Records that are read at once.
-const PAGE: usize = 1_000;
 
 impl Registry {
     /// Reads what was registered before.
@@ -56,7 +53,8 @@ impl Registry {
 
     async fn stored(&self) -> Result<BTreeMap<Namespace, Edit>, RegistryError> {
         let mut services: BTreeMap<Namespace, Vec<ServiceRecord>> = BTreeMap::new();
-        for record in self.all(SERVICES).await? {
+        let system = Namespace::system();
+        for record in store::all(&*self.store, &system, SERVICES).await? {
             if let Ok(service) = ServiceRecord::decode(record.bytes)
                 && let Ok(namespace) = service.namespace.parse()
             {
@@ -64,7 +62,7 @@ impl Registry {
             }
         }
         let mut edits: BTreeMap<Namespace, Edit> = BTreeMap::new();
-        for record in self.all(PROTOS).await? {
+        for record in store::all(&*self.store, &system, PROTOS).await? {
             let Ok(proto) = ProtoRecord::decode(record.bytes) else { continue };
             let Ok(namespace) = proto.namespace.parse::<Namespace>() else { continue };
             let extra = services.get(&namespace).map(|all| extra(all, &proto.id, &namespace)).unwrap_or_default();
@@ -78,18 +76,6 @@ impl Registry {
             edit.services.extend(records.into_iter().map(new_service));
         }
         Ok(edits)
-    }
-
-    async fn all(&self, collection: &str) -> Result<Vec<Record>, RegistryError> {
-        let (system, mut all) = (Namespace::system(), Vec::<Record>::new());
-        loop {
-            let after = all.last().map(|record| record.id.clone());
-            let page = self.store.scan(&system, collection, after.as_deref(), PAGE).await?;
-            if page.is_empty() {
-                return Ok(all);
-            }
-            all.extend(page);
-        }
     }
 }
 

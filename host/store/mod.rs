@@ -66,3 +66,19 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Record>, StoreError>>;
 }
+
+/// All records of a collection, by id. For what is kept in memory anyway: it has no bound.
+///
+/// * errors: those of [`Store::scan`].
+pub async fn all(store: &dyn Store, namespace: &Namespace, collection: &str) -> Result<Vec<Record>, StoreError> {
+    let mut found = Vec::<Record>::new();
+    loop {
+        let after = found.last().map(|record| record.id.clone());
+        let page = store.scan(namespace, collection, after.as_deref(), SCAN_MAX).await?;
+        // A page may be short; only an empty one is the end.
+        if page.is_empty() {
+            return Ok(found);
+        }
+        found.extend(page);
+    }
+}

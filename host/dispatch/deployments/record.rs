@@ -3,7 +3,7 @@
 use super::{Deployment, Version};
 use crate::domain::{Kind, Namespace};
 use crate::registry::{micros, timestamp};
-use crate::store::{Change, Expect, Store, StoreError};
+use crate::store::{self, Change, Expect, Store, StoreError};
 use prost::Message;
 use prost_types::Timestamp;
 use std::sync::Arc;
@@ -11,8 +11,6 @@ use std::sync::Arc;
 /// Collection of deployments, in `system`.
 const COLLECTION: &str = "deployments";
 const TYPE: &str = "type.googleapis.com/collector.plugin.v1.Deployment";
-/// Records that are read at once.
-const PAGE: usize = 1_000;
 
 /// `collector.plugin.v1.Deployment`. Source: proto/collector/plugin/v1/plugins.proto.
 #[derive(Clone, PartialEq, Message)]
@@ -56,18 +54,14 @@ struct VersionRecord {
 
 /// Reads all deployments of an earlier run.
 pub(super) async fn all(store: &dyn Store) -> Result<Vec<Deployment>, StoreError> {
-    let (system, mut found, mut after) = (Namespace::system(), Vec::new(), None::<String>);
-    loop {
-        let page = store.scan(&system, COLLECTION, after.as_deref(), PAGE).await?;
-        let Some(last) = page.last() else { return Ok(found) };
-        after = Some(last.id.clone());
-        for record in page {
-            match DeploymentRecord::decode(record.bytes).ok().and_then(read) {
-                Some(deployment) => found.push(deployment),
-                None => tracing::error!(id = record.id, "a stored deployment cannot be read"),
-            }
+    let mut found = Vec::new();
+    for record in store::all(store, &Namespace::system(), COLLECTION).await? {
+        match DeploymentRecord::decode(record.bytes).ok().and_then(read) {
+            Some(deployment) => found.push(deployment),
+            None => tracing::error!(id = record.id, "a stored deployment cannot be read"),
         }
     }
+    Ok(found)
 }
 
 /// The change that keeps a deployment as it is now.
