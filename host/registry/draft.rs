@@ -178,6 +178,9 @@ impl Draft<'_> {
         let mut going: HashSet<Arc<str>> =
             names.iter().filter(|name| self.old.files.contains_key(&***name)).cloned().collect();
         going.retain(|name| !self.new.contains_key(name));
+        if going.is_empty() {
+            return; // the usual case: no look at the whole namespace
+        }
         let moved = |name: &Arc<str>| self.new.values().any(|source| source.services.contains(name));
         for service in self.old.services.values() {
             if !services.contains(&service.name) && !moved(&service.name) {

@@ -42,12 +42,9 @@ impl<'d, 'o, 'f> Services<'d, 'o, 'f> {
     /// Resolves the registered services of affected files anew.
     pub(super) fn renew(&mut self, affected: &BTreeSet<Arc<str>>, gone: &[Arc<str>]) -> Result<(), RegistryError> {
         let old = self.draft.old;
-        for before in old.services.values() {
-            if !affected.contains(&before.file) && !self.declared.contains_key(&before.name)
-                || gone.contains(&before.name)
-            {
-                continue;
-            }
+        let of_old = affected.iter().filter_map(|name| old.files.get(&**name)).flat_map(|file| &file.source.services);
+        let touched: BTreeSet<Arc<str>> = of_old.chain(self.declared.keys()).cloned().collect();
+        for before in touched.iter().filter(|name| !gone.contains(name)).filter_map(|name| old.services.get(&**name)) {
             // Gone from its file: the comparison has said so.
             let Some(mut service) = self.resolve(&before.name, before.explicit)? else { continue };
             if service.raw == before.raw && service.file == before.file {

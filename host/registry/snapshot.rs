@@ -131,11 +131,6 @@ impl Snapshot {
         service.pick(method).ok_or_else(|| CallError::no_method(service, method))
     }
 
-    /// The namespace's own files by name, without the bundled ones.
-    pub fn own_files(&self) -> impl Iterator<Item = &File> {
-        self.files.values()
-    }
-
     /// The file with this name, bundled ones included.
     pub fn file(&self, name: &str) -> Option<&File> {
         self.files.get(name).or_else(|| self.base.files.get(name))
