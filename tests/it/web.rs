@@ -347,7 +347,7 @@ async fn a_draining_node_answers_calls_in_flight_and_closes_idle_connections() {
         tokio::spawn(
             async move { http.post("/collector.CollectiveDispatcher/Serve", "application/proto", request).await },
         );
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    until("the call runs", || async { node.node().wasm_stats().await.running > 0 }).await;
     let begun = Instant::now();
     node.node.take().unwrap().stop().await;
     assert!(begun.elapsed() < Duration::from_secs(10));
