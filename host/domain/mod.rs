@@ -13,7 +13,7 @@ mod text;
 pub use call::{Call, CodeSource, Deadline, LimitRequest, MetadataEntry};
 pub use digest::{Digest, DigestError};
 pub use limits::{Limits, LimitsError};
-pub use names::{DeploymentName, MethodName, NameError, Namespace, ServiceName};
+pub use names::{CollectionName, DeploymentName, MethodName, NameError, Namespace, RecordId, ServiceName};
 pub use outcome::{Fault, FaultCode, Outcome, Receipt, Start};
 pub use recency::Recency;
 pub use text::{cut, first_of, one_line, some_of};

@@ -88,6 +88,16 @@ name!(
     DeploymentName,
     |raw| check_label(raw, 128)
 );
+name!(
+    /// Name of a collection within its namespace: a namespace's grammar, up to 128 bytes. Source: semantics.md section 1.
+    CollectionName,
+    |raw| check_label(raw, 128)
+);
+name!(
+    /// Id of a record: any UTF-8 without NUL, 1 to 1,024 bytes, compared byte for byte. Source: semantics.md section 1.
+    RecordId,
+    check_record_id
+);
 
 impl Namespace {
     /// The node's own namespace. Source: semantics.md section 1.
@@ -100,6 +110,19 @@ impl ServiceName {
     /// Whether this name means the service with this full name: equal to it, or to its last segment.
     pub fn means(&self, full_name: &str) -> bool {
         self.as_str() == full_name || full_name.rsplit('.').next() == Some(self.as_str())
+    }
+}
+
+fn check_record_id(raw: &str) -> Result<(), NameError> {
+    if raw.is_empty() {
+        return Err(NameError::Empty);
+    }
+    if raw.len() > 1_024 {
+        return Err(NameError::TooLong { len: raw.len(), max: 1_024 });
+    }
+    match raw.bytes().position(|byte| byte == 0) {
+        Some(at) => Err(NameError::BadByte { byte: 0, at, allowed: "all but NUL" }),
+        None => Ok(()),
     }
 }
 
