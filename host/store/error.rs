@@ -1,5 +1,6 @@
 //! Why a store did not do it.
 
+use super::Refusal;
 use std::error::Error;
 use std::sync::Arc;
 
@@ -12,14 +13,35 @@ pub enum StoreError {
     /// Too much waits already, or another process holds the database. Nothing was done.
     #[error("storage is busy, try again later")]
     Busy,
-    /// A record is not as the change expected it. Nothing was done.
-    #[error("the record {id:?} of {collection:?} is not as expected: it was changed, made or deleted meanwhile")]
-    Conflict {
+    /// A change cannot be made: the record is not as it expected it, or there is no collection. Nothing was done.
+    #[error("the record {id:?} of {collection:?} is not as expected: {}", match why {
+        Refusal::Exists => "there is one already",
+        Refusal::Missing => "there is none",
+        Refusal::Changed => "it was changed meanwhile",
+        Refusal::NoCollection => "there is no such collection",
+    })]
+    Refused {
+        /// Which change, from 0.
+        index: usize,
         /// Where it is.
         collection: String,
         /// Which one.
         id: String,
+        /// Why.
+        why: Refusal,
     },
+    /// A write of this name was made before, for something else. Nothing was done.
+    #[error("the idempotency key was used for another request")]
+    Reused,
+    /// There is no such collection.
+    #[error("there is no such collection")]
+    NoCollection,
+    /// There is such a collection already.
+    #[error("there is such a collection already")]
+    CollectionExists,
+    /// The answer would have come too late. Of reads only.
+    #[error("the query ran past its deadline")]
+    Deadline,
     /// Outside of what a store takes: what, by how much, what would be taken. Nothing was done.
     #[error("{0}")]
     Invalid(String),

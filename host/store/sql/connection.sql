@@ -11,5 +11,3 @@ PRAGMA temp_store = MEMORY;
 PRAGMA wal_autocheckpoint = 0;
 -- What a burst leaves behind: 64 MiB.
 PRAGMA journal_size_limit = 67108864;
--- 4 MiB per connection.
-PRAGMA cache_size = -4096;

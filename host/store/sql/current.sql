@@ -1,1 +1,1 @@
-SELECT revision, created_at FROM record WHERE collection = ?1 AND id = ?2;
+SELECT row, words, created_at, updated_at, CASE WHEN ?2 THEN json(labels) END FROM r$ WHERE id = ?1;

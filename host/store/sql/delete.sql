@@ -1,1 +1,1 @@
-DELETE FROM record WHERE collection = ?1 AND id = ?2;
+DELETE FROM r$ WHERE row = ?1;

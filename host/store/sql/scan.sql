@@ -1,4 +1,4 @@
-SELECT id, type_url, bytes, created_at, updated_at, revision FROM record
-WHERE collection = ?1 AND id > ?2
+SELECT id, type_url, bytes, json(labels), created_at, updated_at, seal FROM r$
+WHERE id > ?1
 ORDER BY id
-LIMIT ?3;
+LIMIT ?2;

@@ -1,8 +1,10 @@
 //! One connection: its flags, its limits, its settings. Source: threats.md row B4.
 
-use super::super::{BYTES_MAX, StoreError};
+use super::super::{StoreError, WRITE_MAX};
 use super::fault::from_sqlite;
+use super::functions;
 use rusqlite::config::DbConfig;
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, OpenFlags};
 use std::path::Path;
@@ -10,19 +12,50 @@ use std::time::Duration;
 
 const SETTINGS: &str = include_str!("../sql/connection.sql");
 const READER: &str = include_str!("../sql/reader.sql");
+const WRITER: &str = include_str!("../sql/writer.sql");
+
+/// Prepared statements that a connection keeps. 128: a write to a collection takes up to ten.
+const STATEMENTS: usize = 128;
 
 /// A hardened connection that may write. The file must be there: SQLite would make it readable for others.
 ///
 /// It does not checkpoint when it is closed, until it is [`trust`]ed: a file that is refused keeps its bytes.
 pub(super) fn to_write(file: &Path, lock_patience: Duration) -> Result<Connection, StoreError> {
-    open(file, OpenFlags::SQLITE_OPEN_READ_WRITE, lock_patience).map_err(from_sqlite)
+    let mut connection = open(file, OpenFlags::SQLITE_OPEN_READ_WRITE, lock_patience).map_err(from_sqlite)?;
+    connection.execute_batch(WRITER).map_err(from_sqlite)?;
+    connection.authorizer(Some(may_write)).map_err(from_sqlite)?;
+    Ok(connection)
 }
 
-/// A hardened connection that can only read.
+/// A hardened connection that can only read, from a database that is known to be ours.
 pub(super) fn to_read(file: &Path, lock_patience: Duration) -> Result<Connection, StoreError> {
-    let connection = open(file, OpenFlags::SQLITE_OPEN_READ_ONLY, lock_patience).map_err(from_sqlite)?;
+    let mut connection = open(file, OpenFlags::SQLITE_OPEN_READ_ONLY, lock_patience).map_err(from_sqlite)?;
     connection.execute_batch(READER).map_err(from_sqlite)?;
+    functions::register(&connection).map_err(from_sqlite)?;
+    connection.authorizer(Some(may_read)).map_err(from_sqlite)?;
     Ok(connection)
+}
+
+/// Asked when a statement is prepared: what the writer's may do.
+fn may_write(context: AuthContext<'_>) -> Authorization {
+    match context.action {
+        AuthAction::Attach { .. } | AuthAction::Detach { .. } => Authorization::Deny,
+        _ => Authorization::Allow,
+    }
+}
+
+/// Asked when a statement is prepared: what a reader's may do.
+fn may_read(context: AuthContext<'_>) -> Authorization {
+    match context.action {
+        AuthAction::Select
+        | AuthAction::Read { .. }
+        | AuthAction::Function { .. }
+        | AuthAction::Recursive
+        | AuthAction::Transaction { .. } => Authorization::Allow,
+        // Text search asks it whether its index has changed.
+        AuthAction::Pragma { pragma_name: "data_version", .. } => Authorization::Allow,
+        _ => Authorization::Deny,
+    }
 }
 
 /// Lets a connection write the log back into the database when it is closed, or forbids it.
@@ -40,6 +73,7 @@ fn open(file: &Path, mode: OpenFlags, lock_patience: Duration) -> rusqlite::Resu
     let connection = Connection::open_with_flags(file, flags)?;
     harden(&connection)?;
     connection.busy_timeout(lock_patience)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.execute_batch(SETTINGS)?;
     Ok(connection)
 }
@@ -59,8 +93,8 @@ fn harden(connection: &Connection) -> rusqlite::Result<()> {
     ] {
         connection.set_db_config(setting, on)?;
     }
-    // A row is its content and its names; 64 KiB is room for those.
-    let row = i32::try_from(BYTES_MAX + 64 * 1024).unwrap_or(i32::MAX);
+    // A row is what one write brings; 1 MiB is room for what comes with it.
+    let row = i32::try_from(WRITE_MAX + 1024 * 1024).unwrap_or(i32::MAX);
     for (limit, most) in [
         (Limit::SQLITE_LIMIT_LENGTH, row),
         (Limit::SQLITE_LIMIT_SQL_LENGTH, 64 * 1024),
@@ -134,6 +168,18 @@ mod tests {
         writer.execute_batch("CREATE TABLE t (x)").unwrap();
         let file = folder.path().canonicalize().unwrap().join("a.db");
         let reader = to_read(&file, Duration::ZERO).unwrap();
-        assert!(reader.execute_batch("INSERT INTO t VALUES (1)").is_err());
+        for sql in [
+            "INSERT INTO t VALUES (1)",
+            "CREATE TEMP TABLE u (x)",
+            "DROP TABLE t",
+            "PRAGMA query_only = OFF",
+            "PRAGMA user_version",
+            "ATTACH ':memory:' AS other",
+            "ANALYZE",
+        ] {
+            let refused = reader.execute_batch(sql).unwrap_err().to_string();
+            assert!(refused.contains("not authorized"), "{sql}: {refused}");
+        }
+        reader.execute_batch("BEGIN; SELECT count(*) FROM t, json_each('[1]'); COMMIT").unwrap();
     }
 }

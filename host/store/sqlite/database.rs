@@ -1,9 +1,11 @@
 //! One open database: its threads, the ways to them, and what they know about the file together.
 
-use super::super::{Change, Record, StoreError, Written};
+use super::super::StoreError;
 use super::fault::from_system;
-use super::reader::{self, Query};
-use super::{Config, connection, schema, writer};
+use super::open::{Closing, Ended};
+use super::reader::{self, Asked, Near, Reader};
+use super::writer::{self, Outcome, Task};
+use super::{Config, connection, schema};
 use crate::domain::Namespace;
 use rusqlite::Connection;
 use std::convert::Infallible;
@@ -11,12 +13,13 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc};
 use std::thread::{Builder, JoinHandle};
 use tokio::sync::{OwnedSemaphorePermit, mpsc as queue, oneshot};
+use tokio::time::{Instant, timeout_at};
 use tracing::Span;
 
-/// Reads that may be queued. More wait where they are asked, in memory of their own.
+/// Reads of a kind that may be queued. More wait where they are asked, in memory of their own.
 const READS: usize = 256;
 
 /// An open database. Its threads end when it and its handles are gone and their queues are empty.
@@ -24,52 +27,84 @@ const READS: usize = 256;
 pub(super) struct Database {
     handle: Handle,
     threads: Vec<JoinHandle<()>>,
+    shared: Arc<Shared>,
+    ended: Weak<Ended>,
 }
 
-/// The ways to the threads.
+/// The ways to the threads. Who holds it keeps the database open; so does every job.
 #[derive(Debug, Clone)]
 pub(super) struct Handle {
+    ways: Arc<Ways>,
+    using: Arc<()>,
+}
+
+#[derive(Debug)]
+struct Ways {
+    // First, so that their connections are closed by their threads.
+    near_point: Arc<Near>,
+    near_query: Arc<Near>,
     writes: queue::Sender<writer::Job>,
-    reads: queue::Sender<reader::Job>,
+    points: queue::Sender<reader::Job>,
+    queries: queue::Sender<reader::Job>,
+}
+
+/// Which readers are asked.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Lane {
+    /// One that is asked for a record, or for a page of them by id: nothing that takes long stands before them.
+    Point,
+    /// Those that search.
+    Query,
 }
 
 impl Database {
     /// Starts the threads. The file is opened, made, checked and migrated on the first of them that needs it.
-    pub(super) fn start(
-        namespace: &Namespace,
-        file: PathBuf,
-        config: &Config,
-        alive: &mpsc::Sender<Infallible>,
-    ) -> Result<Self, StoreError> {
-        let shared = Arc::new(Shared { file, config: config.clone(), health: Mutex::new(Health::Unchecked) });
-        let (writes, queued_writes) = queue::channel(config.queue.get());
-        let (reads, queued_reads) = queue::channel(READS);
-        let queued_reads = Arc::new(Mutex::new(queued_reads));
+    pub(super) fn start(namespace: &Namespace, shared: Shared, ended: Arc<Ended>) -> Result<Self, StoreError> {
+        let shared = Arc::new(shared);
         let (reading, readers_gone) = mpsc::channel::<Infallible>();
         let mut threads = Vec::new();
-        for number in 0..config.readers.get() {
-            let (shared, jobs, tokens) = (shared.clone(), queued_reads.clone(), (alive.clone(), reading.clone()));
-            threads.push(spawn(format!("read{number} {namespace}"), move || {
-                reader::run(&shared, &jobs);
-                drop(tokens);
-            })?);
-        }
+        let mut start_readers = |kind: &str, seats: Vec<Arc<Near>>| {
+            let (jobs, queued) = queue::channel(READS);
+            let queued = Arc::new(Mutex::new(queued));
+            for (number, seat) in seats.into_iter().enumerate() {
+                let (queued, tokens) = (queued.clone(), (reading.clone(), ended.clone()));
+                threads.push(spawn(format!("{kind}{number} {namespace}"), move || {
+                    reader::run(&seat, &queued);
+                    drop(seat);
+                    drop(tokens);
+                })?);
+            }
+            Ok(jobs)
+        };
+        let seat = || Arc::new(Near::new(shared.clone()));
+        let (near_point, near_query) = (seat(), seat());
+        let points = start_readers("get", vec![near_point.clone()])?;
+        let others = (1..shared.config.readers.get()).map(|_| seat());
+        let queries = start_readers("query", std::iter::once(near_query.clone()).chain(others).collect())?;
         drop(reading);
-        let alive = alive.clone();
+        let (writes, queued) = queue::channel(shared.config.queue.get());
+        let (writing, token) = (shared.clone(), ended.clone());
         threads.push(spawn(format!("write {namespace}"), move || {
-            writer::run(&shared, queued_writes, &readers_gone);
-            drop(alive);
+            writer::run(&writing, queued, &readers_gone);
+            drop(token);
         })?);
-        Ok(Self { handle: Handle { writes, reads }, threads })
+        let handle =
+            Handle { ways: Arc::new(Ways { near_point, near_query, writes, points, queries }), using: Arc::default() };
+        Ok(Self { handle, threads, shared, ended: Arc::downgrade(&ended) })
     }
 
     pub(super) fn handle(&self) -> Handle {
         self.handle.clone()
     }
 
-    /// Takes no more work. Returns the threads, which end once they have done what is queued.
-    pub(super) fn close(self) -> Vec<JoinHandle<()>> {
-        self.threads
+    /// Whether nobody has a handle and no job is queued or under way.
+    pub(super) fn is_idle(&self) -> bool {
+        Arc::strong_count(&self.handle.using) == 1
+    }
+
+    /// Takes no more work. The threads end once they have done what is queued.
+    pub(super) fn close(self) -> Closing {
+        Closing { threads: self.threads, shared: self.shared, ended: self.ended }
     }
 }
 
@@ -78,38 +113,69 @@ fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> Result<JoinHandl
 }
 
 impl Handle {
-    /// Queues a write; `Busy` if the queue is full. `cost` is given back when the write is done.
-    pub(super) async fn write(
-        &self,
-        changes: Vec<Change>,
-        cost: OwnedSemaphorePermit,
-    ) -> Result<Vec<Written>, StoreError> {
+    /// Queues a task for the writer; `Busy` if the queue is full. `cost` is given back when it is done.
+    pub(super) async fn write(&self, task: Task, cost: OwnedSemaphorePermit) -> Result<Outcome, StoreError> {
         let (reply, answer) = oneshot::channel();
-        let job = writer::Job { changes, cost, span: Span::current(), reply };
-        self.writes.try_send(job).map_err(|why| match why {
+        let job = writer::Job { task, cost, using: self.using.clone(), span: Span::current(), reply };
+        self.ways.writes.try_send(job).map_err(|why| match why {
             queue::error::TrySendError::Full(_) => StoreError::Busy,
             queue::error::TrySendError::Closed(_) => StoreError::Closed,
         })?;
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
 
-    /// Queues a read once there is room.
-    pub(super) async fn read(&self, query: Query) -> Result<Vec<Record>, StoreError> {
+    /// Answers a read on the caller's own thread if that is quick, else queues it once there is room. With a `deadline` it
+    /// ends there, and the work soon after.
+    ///
+    /// * `quick`: whether it may be; the work is tried, given up when it is not, and done anew.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        lane: Lane,
+        quick: bool,
+        deadline: Option<Instant>,
+        look: impl Fn(&mut Reader) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Err(StoreError::Deadline);
+        }
+        let (near, jobs) = match lane {
+            Lane::Point => (&self.ways.near_point, &self.ways.points),
+            Lane::Query => (&self.ways.near_query, &self.ways.queries),
+        };
+        if quick && let Some(answer) = near.answer(&look) {
+            return answer;
+        }
         let (reply, answer) = oneshot::channel();
-        let job = reader::Job { query, span: Span::current(), reply };
-        self.reads.send(job).await.map_err(|_| StoreError::Closed)?;
-        answer.await.unwrap_or(Err(StoreError::Closed))
+        let asked = Asked {
+            slow: matches!(lane, Lane::Query),
+            deadline,
+            span: Span::current(),
+            using: self.using.clone(),
+            reply,
+        };
+        let answered = async {
+            jobs.send(asked.job(look)).await.map_err(|_| StoreError::Closed)?;
+            answer.await.unwrap_or(Err(StoreError::Closed))
+        };
+        match deadline {
+            None => answered.await,
+            Some(deadline) => timeout_at(deadline, answered).await.unwrap_or(Err(StoreError::Deadline)),
+        }
     }
 }
 
 /// What the threads of a database share.
+#[derive(Debug)]
 pub(super) struct Shared {
     file: PathBuf,
     pub(super) config: Config,
     health: Mutex<Health>,
 }
 
+#[derive(Debug)]
 enum Health {
+    /// Closed with nothing amiss by this process, and not looked at since.
+    Sound,
     /// Not looked at since it was opened, or since a connection was poisoned.
     Unchecked,
     /// Sound and of the newest version: fit to be read. What the log holds may not be on disk yet.
@@ -121,6 +187,17 @@ enum Health {
 }
 
 impl Shared {
+    /// * `sound`: it was closed with nothing amiss by this process.
+    pub(super) fn new(file: PathBuf, config: Config, sound: bool) -> Self {
+        let health = if sound { Health::Sound } else { Health::Unchecked };
+        Self { file, config, health: Mutex::new(health) }
+    }
+
+    /// Whether nothing is amiss, as far as is known.
+    pub(super) fn is_sound(&self) -> bool {
+        matches!(*self.health(), Health::Sound | Health::Checked | Health::Ready)
+    }
+
     /// A connection for the writer, to a database that is fit to be written.
     pub(super) fn writer(&self) -> Result<Connection, StoreError> {
         let mut health = self.health();
@@ -160,12 +237,12 @@ impl Shared {
         match health {
             Health::Checked | Health::Ready => return Ok(None),
             Health::Refused(why) => return Err(why.clone()),
-            Health::Unchecked => {}
+            Health::Sound | Health::Unchecked => {}
         }
         self.make_file().map_err(from_system)?;
         let mut connection = connection::to_write(&self.file, self.config.lock_patience);
         let prepared = match &mut connection {
-            Ok(connection) => schema::prepare(connection),
+            Ok(connection) => schema::prepare(connection, matches!(health, Health::Sound)),
             Err(why) => Err(why.clone()),
         };
         if let Err(why) = prepared {

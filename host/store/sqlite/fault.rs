@@ -1,7 +1,7 @@
 //! What SQLite and the system say, in the store's words.
 
 use super::super::StoreError;
-use rusqlite::{Error, ErrorCode};
+use rusqlite::{CachedStatement, Connection, Error, ErrorCode};
 use std::io::{self, ErrorKind};
 
 /// An error of a statement or a connection.
@@ -10,7 +10,10 @@ pub(super) fn from_sqlite(why: Error) -> StoreError {
         Some(ErrorCode::DiskFull) => StoreError::Full,
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => StoreError::ReadOnly,
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::corrupt(why),
+        Some(ErrorCode::TooBig) => StoreError::Invalid("the write is too large".to_owned()),
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy,
+        // By the progress handler of a reader.
+        Some(ErrorCode::OperationInterrupted) => StoreError::Deadline,
         Some(_) => StoreError::io(why),
         // Not SQLite's codes but what the rows hold: not what we wrote.
         None if is_content(&why) => StoreError::corrupt(why),
@@ -18,10 +21,17 @@ pub(super) fn from_sqlite(why: Error) -> StoreError {
     }
 }
 
+/// A statement, prepared once per connection.
+pub(super) fn cached<'a>(connection: &'a Connection, sql: &str) -> Result<CachedStatement<'a>, StoreError> {
+    connection.prepare_cached(sql).map_err(from_sqlite)
+}
+
 /// An error of a file.
 pub(super) fn from_system(why: io::Error) -> StoreError {
     match why.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StoreError::Full,
+        // Out of threads or descriptors for now.
+        ErrorKind::WouldBlock => StoreError::Busy,
         ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => StoreError::ReadOnly,
         _ => StoreError::io(why),
     }
@@ -44,7 +54,11 @@ pub(super) fn poisons(why: &StoreError) -> bool {
     match why {
         StoreError::Corrupt(_) | StoreError::Io(_) | StoreError::Newer { .. } => true,
         StoreError::Busy
-        | StoreError::Conflict { .. }
+        | StoreError::Refused { .. }
+        | StoreError::Reused
+        | StoreError::NoCollection
+        | StoreError::CollectionExists
+        | StoreError::Deadline
         | StoreError::Invalid(_)
         | StoreError::Full
         | StoreError::ReadOnly
@@ -65,6 +79,7 @@ mod tests {
         assert!(matches!(word(ffi::SQLITE_BUSY), StoreError::Busy));
         assert!(matches!(word(ffi::SQLITE_NOTADB), StoreError::Corrupt(_)));
         assert!(matches!(word(ffi::SQLITE_IOERR_FSYNC), StoreError::Io(_)));
+        assert!(matches!(word(ffi::SQLITE_INTERRUPT), StoreError::Deadline));
         assert!(matches!(from_system(io::Error::from(ErrorKind::StorageFull)), StoreError::Full));
         assert!(matches!(from_system(io::Error::from(ErrorKind::ReadOnlyFilesystem)), StoreError::ReadOnly));
     }

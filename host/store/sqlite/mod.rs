@@ -1,39 +1,57 @@
 //! The store on SQLite: a file per namespace, a writer thread and a few reader threads per open file.
 //!
 //! ```text
-//! write -> bounded queue -> writer: up to `batch` jobs, a savepoint each, one commit, one fsync -> answers
-//! get, scan -> queue, callers wait -> readers, a read-only connection each, never behind the writer
+//! write -> bounded queue -> writer: up to `batch` jobs, one commit, one fsync -> answers
+//! get, scan -> queue, callers wait -> a reader of their own, never behind the writer or a search
+//! query    -> queue, callers wait -> readers, stopped at the deadline or when the caller leaves
 //! ```
 //! Files are `<folder>/<namespace in hex>.db`: every namespace has one spelling even where the file system folds case or
 //! Unicode, and no namespace spells a path or the name of another's file. The folder belongs to the user of the node alone.
 //!
-//! Deliberately absent until tenants have collections: the bound on open files is a refusal ([`Config::databases`]), not
-//! yet a cache, and there is no authorizer and no progress handler, as no SQL is generated and every statement is bounded.
+//! A collection is a few tables, and what all collections share are three more: sql/v2.sql, sql/collection.sql.
 
+mod apply;
 mod connection;
 mod database;
 mod fault;
+mod functions;
+mod layout;
+mod ledger;
+mod manage;
+mod migrate;
+mod norm;
+mod once;
+mod open;
+mod rank;
 mod reader;
+mod row;
 mod schema;
+mod select;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod writer;
 
-use super::record::{check_changes, check_name, check_scan};
-use super::{BoxFuture, Change, Record, SCAN_MAX, Store, StoreError, Written};
+use super::record::{check_collection, check_name, check_scan};
+use super::{
+    BoxFuture, Change, Done, Page, Plan, Query, Record, Refusal, SCAN_MAX, Shape, Stats, Store, StoreError, Text,
+    TextStats, Write,
+};
 use crate::domain::Namespace;
-use database::{Database, Handle};
-use reader::Query;
-use std::collections::HashMap;
+use database::Lane;
+use open::Databases;
+use reader::Reader;
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, Permissions};
 use std::num::NonZeroUsize;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use writer::{Outcome, Task};
 
 /// Sizes and patience of the store.
 #[derive(Debug, Clone)]
@@ -44,9 +62,11 @@ pub struct Config {
     pub queue_mib: NonZeroUsize,
     /// Writes in one commit. 64: an fsync costs about as much as writing them, and a failed commit fails them all.
     pub batch: NonZeroUsize,
-    /// Reader threads per database. 2: one that scans leaves one for point reads.
+    /// Threads that search, per database. 2: one that takes long leaves one for the others. Reads by id have one of
+    /// their own beside these.
     pub readers: NonZeroUsize,
-    /// Databases open at once; more are `Busy`. 64: 192 threads.
+    /// Databases open at once. One more closes the one that was not used for longest; if all are in use it is `Busy`.
+    /// 64: 256 threads.
     pub databases: NonZeroUsize,
     /// How long another process may hold a database before a write is `Busy`. 5 s: longer than any backup's step.
     pub lock_patience: Duration,
@@ -75,13 +95,11 @@ impl Default for Config {
 /// blocks, at most `close_patience`; threads that are left then are named in a warning and end on their own.
 #[derive(Debug)]
 pub struct SqliteStore {
-    folder: PathBuf,
-    config: Config,
-    databases: Mutex<HashMap<Namespace, Database>>,
+    /// `None` only while it is dropped.
+    databases: Option<Databases>,
     /// KiB that may still be queued.
     budget: Arc<Semaphore>,
-    /// Held by every thread; `gone` ends when the last of them has ended.
-    alive: Option<mpsc::Sender<Infallible>>,
+    close_patience: Duration,
     gone: Mutex<mpsc::Receiver<Infallible>>,
 }
 
@@ -102,56 +120,112 @@ impl SqliteStore {
         fs::set_permissions(&folder, Permissions::from_mode(0o700)).map_err(fault::from_system)?;
         let (alive, gone) = mpsc::channel();
         Ok(Self {
-            folder,
             budget: Arc::new(Semaphore::new(config.queue_mib.get().saturating_mul(1024).min(Semaphore::MAX_PERMITS))),
-            config,
-            databases: Mutex::default(),
-            alive: Some(alive),
+            close_patience: config.close_patience,
+            databases: Some(Databases::new(folder, config, alive)),
             gone: Mutex::new(gone),
         })
     }
 
-    /// The database of a namespace, opened if it is not open. Of one without a file, only if it is to be made.
-    fn database(&self, namespace: &Namespace, make: bool) -> Result<Option<Handle>, StoreError> {
-        let mut databases = self.databases.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(open) = databases.get(namespace) {
-            return Ok(Some(open.handle()));
-        }
-        let file = self.folder.join(file_name(namespace));
-        // One `stat`, at the first use of a namespace: cheaper than a thread to ask it on.
-        if !make && !file.try_exists().map_err(fault::from_system)? {
-            return Ok(None);
-        }
-        if databases.len() >= self.config.databases.get() {
-            return Err(StoreError::Busy);
-        }
-        let alive = self.alive.as_ref().ok_or(StoreError::Closed)?;
-        let opened = Database::start(namespace, file, &self.config, alive)?;
-        let handle = opened.handle();
-        databases.insert(namespace.clone(), opened);
-        Ok(Some(handle))
+    fn databases(&self) -> Result<&Databases, StoreError> {
+        self.databases.as_ref().ok_or(StoreError::Closed)
     }
 
-    async fn queue_write(&self, namespace: Namespace, changes: Vec<Change>) -> Result<Vec<Written>, StoreError> {
-        let size = check_changes(&changes)?;
+    /// Room for a write in the memory for those that are queued.
+    fn afford(&self, bytes: usize, changes: usize) -> Result<OwnedSemaphorePermit, StoreError> {
         // What a change costs beside its bytes: 1 KiB is more than enough.
-        let cost = u32::try_from(size / 1024 + changes.len()).unwrap_or(u32::MAX);
-        let cost = self.budget.clone().try_acquire_many_owned(cost).map_err(|_| StoreError::Busy)?;
-        let database = self.database(&namespace, true)?.ok_or(StoreError::Closed)?;
-        database.write(changes, cost).await
+        let cost = u32::try_from(bytes / 1024 + changes).unwrap_or(u32::MAX);
+        self.budget.clone().try_acquire_many_owned(cost).map_err(|_| StoreError::Busy)
     }
 
-    async fn queue_read(&self, namespace: Namespace, query: Query) -> Result<Vec<Record>, StoreError> {
-        match self.database(&namespace, false)? {
-            Some(database) => database.read(query).await,
-            None => Ok(Vec::new()),
+    async fn queue_write(&self, namespace: Namespace, write: Write) -> Result<Done, StoreError> {
+        let size = write.check()?;
+        let cost = self.afford(size, write.changes.len())?;
+        // Without a database there is no collection, and a write makes neither.
+        let Some(database) = self.databases()?.of(&namespace, false).await? else { return nowhere(&write) };
+        match database.write(Task::Write(write), cost).await? {
+            Outcome::Written(done) => Ok(done),
+            Outcome::Managed(_) => Err(StoreError::Closed),
         }
+    }
+
+    /// * returns: `None` where there is no database and none was to be made.
+    async fn manage(&self, namespace: Namespace, task: Task, make: bool) -> Result<Option<bool>, StoreError> {
+        let cost = self.afford(0, 1)?;
+        let Some(database) = self.databases()?.of(&namespace, make).await? else { return Ok(None) };
+        match database.write(task, cost).await? {
+            Outcome::Managed(was_there) => Ok(Some(was_there)),
+            Outcome::Written(_) => Err(StoreError::Closed),
+        }
+    }
+
+    /// * errors: `NoCollection` where there is no database.
+    async fn read<T: Send + 'static>(
+        &self,
+        namespace: Namespace,
+        lane: Lane,
+        quick: bool,
+        deadline: Option<Instant>,
+        look: impl Fn(&mut Reader) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let database = self.databases()?.of(&namespace, false).await?.ok_or(StoreError::NoCollection)?;
+        database.read(lane, quick, deadline, look).await
+    }
+}
+
+/// What becomes of a write where there is no database.
+fn nowhere(write: &Write) -> Result<Done, StoreError> {
+    match write.changes.first().map(Change::name) {
+        Some((collection, id)) if !write.apart => Err(StoreError::Refused {
+            index: 0,
+            collection: collection.to_owned(),
+            id: id.to_owned(),
+            why: Refusal::NoCollection,
+        }),
+        _ => Ok(Done { outcomes: vec![Err(Refusal::NoCollection); write.changes.len()], replayed: false }),
     }
 }
 
 impl Store for SqliteStore {
-    fn write(&self, namespace: &Namespace, changes: Vec<Change>) -> BoxFuture<'_, Result<Vec<Written>, StoreError>> {
-        Box::pin(self.queue_write(namespace.clone(), changes))
+    fn make(&self, namespace: &Namespace, collection: &str, shape: Shape) -> BoxFuture<'_, Result<(), StoreError>> {
+        let (namespace, collection) = (namespace.clone(), collection.to_owned());
+        Box::pin(async move {
+            check_collection(&collection)?;
+            shape.check()?;
+            self.manage(namespace, Task::Make(collection, shape), true).await.map(drop)
+        })
+    }
+
+    fn reshape(&self, namespace: &Namespace, collection: &str, shape: Shape) -> BoxFuture<'_, Result<(), StoreError>> {
+        let (namespace, collection) = (namespace.clone(), collection.to_owned());
+        Box::pin(async move {
+            check_collection(&collection)?;
+            shape.check()?;
+            let done = self.manage(namespace, Task::Reshape(collection, shape), false).await?;
+            done.map(drop).ok_or(StoreError::NoCollection)
+        })
+    }
+
+    fn drop_collection(&self, namespace: &Namespace, collection: &str) -> BoxFuture<'_, Result<bool, StoreError>> {
+        let (namespace, collection) = (namespace.clone(), collection.to_owned());
+        Box::pin(async move {
+            check_collection(&collection)?;
+            Ok(self.manage(namespace, Task::Drop(collection), false).await?.unwrap_or(false))
+        })
+    }
+
+    fn collections(&self, namespace: &Namespace) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
+        let namespace = namespace.clone();
+        Box::pin(async move {
+            match self.read(namespace, Lane::Point, false, None, Reader::names).await {
+                Err(StoreError::NoCollection) => Ok(Vec::new()),
+                answer => answer,
+            }
+        })
+    }
+
+    fn write(&self, namespace: &Namespace, write: Write) -> BoxFuture<'_, Result<Done, StoreError>> {
+        Box::pin(self.queue_write(namespace.clone(), write))
     }
 
     fn get(
@@ -163,8 +237,7 @@ impl Store for SqliteStore {
         let (namespace, collection, id) = (namespace.clone(), collection.to_owned(), id.to_owned());
         Box::pin(async move {
             check_name(&collection, &id)?;
-            let found = self.queue_read(namespace, Query::Get { collection, id }).await?;
-            Ok(found.into_iter().next())
+            self.read(namespace, Lane::Point, true, None, move |reader| reader.get(&collection, &id)).await
         })
     }
 
@@ -177,22 +250,72 @@ impl Store for SqliteStore {
     ) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         // Ids are not empty, so all of them are above the empty one.
         let (collection, after) = (collection.to_owned(), after.unwrap_or_default().to_owned());
-        let namespace = namespace.clone();
+        let (namespace, limit) = (namespace.clone(), limit.min(SCAN_MAX));
         Box::pin(async move {
             check_scan(&collection, &after)?;
-            self.queue_read(namespace, Query::Scan { collection, after, limit: limit.min(SCAN_MAX) }).await
+            self.read(namespace, Lane::Point, false, None, move |reader| reader.scan(&collection, &after, limit)).await
+        })
+    }
+
+    fn query(
+        &self,
+        namespace: &Namespace,
+        collection: &str,
+        query: Query,
+        deadline: Instant,
+    ) -> BoxFuture<'_, Result<Page, StoreError>> {
+        let (namespace, collection) = (namespace.clone(), collection.to_owned());
+        Box::pin(async move {
+            check_collection(&collection)?;
+            let look = move |reader: &mut Reader| reader.query(&collection, &query);
+            self.read(namespace, Lane::Query, true, Some(deadline), look).await
+        })
+    }
+
+    fn explain(
+        &self,
+        namespace: &Namespace,
+        collection: &str,
+        query: Query,
+    ) -> BoxFuture<'_, Result<Plan, StoreError>> {
+        let (namespace, collection) = (namespace.clone(), collection.to_owned());
+        Box::pin(async move {
+            check_collection(&collection)?;
+            self.read(namespace, Lane::Query, false, None, move |reader| reader.explain(&collection, &query)).await
+        })
+    }
+
+    fn text_stats(
+        &self,
+        namespace: &Namespace,
+        collection: &str,
+        text: Text,
+        deadline: Instant,
+    ) -> BoxFuture<'_, Result<TextStats, StoreError>> {
+        let (namespace, collection) = (namespace.clone(), collection.to_owned());
+        Box::pin(async move {
+            check_collection(&collection)?;
+            self.read(namespace, Lane::Query, false, Some(deadline), move |reader| {
+                reader.text_stats(&collection, &text)
+            })
+            .await
+        })
+    }
+
+    fn stats(&self, namespace: &Namespace, collection: &str) -> BoxFuture<'_, Result<Stats, StoreError>> {
+        let (namespace, collection) = (namespace.clone(), collection.to_owned());
+        Box::pin(async move {
+            check_collection(&collection)?;
+            self.read(namespace, Lane::Query, false, None, move |reader| reader.stats(&collection)).await
         })
     }
 }
 
 impl Drop for SqliteStore {
     fn drop(&mut self) {
-        drop(self.alive.take());
-        let databases = std::mem::take(self.databases.get_mut().unwrap_or_else(PoisonError::into_inner));
-        // Their queues end with this, all before the first is waited for.
-        let threads: Vec<_> = databases.into_values().flat_map(Database::close).collect();
+        let threads = self.databases.take().map(Databases::close).unwrap_or_default();
         let gone = self.gone.get_mut().unwrap_or_else(PoisonError::into_inner);
-        match gone.recv_timeout(self.config.close_patience) {
+        match gone.recv_timeout(self.close_patience) {
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 for thread in threads.iter().filter(|thread| !thread.is_finished()) {
                     tracing::warn!(thread = thread.thread().name(), "a thread of the store has not ended in time");

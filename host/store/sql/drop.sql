@@ -1,0 +1,2 @@
+DROP TABLE r$;
+DROP TABLE v$;

@@ -1,0 +1,1 @@
+SELECT count(*) FROM f$ WHERE f$ MATCH ?1;

@@ -1,0 +1,1 @@
+SELECT name FROM collection ORDER BY name;

@@ -1,0 +1,1 @@
+SELECT fingerprint, outcomes FROM once WHERE key = ?1;

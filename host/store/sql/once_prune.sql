@@ -1,0 +1,1 @@
+DELETE FROM once WHERE at < ?1;

@@ -1,0 +1,1 @@
+DELETE FROM once WHERE at IN (SELECT at FROM once ORDER BY at LIMIT ?1);

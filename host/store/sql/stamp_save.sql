@@ -1,0 +1,1 @@
+UPDATE stamp SET last = ?1;

@@ -1,0 +1,1 @@
+DELETE FROM f$ WHERE rowid = ?1;

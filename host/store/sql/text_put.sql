@@ -1,0 +1,1 @@
+INSERT INTO f$ (rowid, text) VALUES (?1, ?2);

@@ -1,0 +1,1 @@
+SELECT id, type_url, bytes FROM record WHERE rowid = ?1;

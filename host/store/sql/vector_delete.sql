@@ -1,0 +1,1 @@
+DELETE FROM v$ WHERE row = ?1;

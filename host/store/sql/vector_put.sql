@@ -1,0 +1,1 @@
+INSERT INTO v$ (row, vector) VALUES (?1, ?2);
