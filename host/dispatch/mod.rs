@@ -58,7 +58,7 @@ pub struct Served {
 }
 
 /// A permitted native call of a method that code answers. What it resolved to stays, whatever is deployed meanwhile.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Ready {
     permit: Permit,
     method: MethodRef,

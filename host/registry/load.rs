@@ -27,6 +27,9 @@ impl Registry {
         lifecycle: Lifecycle,
     ) -> Result<Self, RegistryError> {
         let base = Base::of(built_in).map_err(RegistryError::Internal)?;
+        for collection in [PROTOS, SERVICES] {
+            store::ensure(&*store, &Namespace::system(), collection).await?;
+        }
         let blank = Namespace::system();
         let registry = Self {
             blank: Snapshot::new(blank, Arc::new(base)),

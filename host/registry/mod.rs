@@ -39,6 +39,7 @@ pub use vet::VetError;
 pub use wire::WireError;
 
 pub(crate) use records::{micros, timestamp};
+pub(crate) use wire::{Input, MOST_NESTED, Problem, skip_unknown};
 
 use crate::domain::Namespace;
 use crate::lifecycle::Lifecycle;

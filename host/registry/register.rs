@@ -12,7 +12,7 @@ use super::source::{Source, joined};
 use super::vet::{self, Vetted};
 use super::{Registry, Space, now};
 use crate::domain::Namespace;
-use crate::store::{Change as StoreChange, Expect};
+use crate::store::{Change as StoreChange, Expect, Write};
 use crate::tenancy::Permit;
 use bytes::Bytes;
 use prost::Message as _;
@@ -199,7 +199,7 @@ impl Registry {
         }
         let mut records = records(&namespace, &applied);
         records.extend(beside);
-        self.store.write(&Namespace::system(), records).await?;
+        self.store.write(&Namespace::system(), Write::together(records)).await?;
         if !applied.is_unchanged() {
             space.live.store(Arc::new(applied.snapshot));
         }
@@ -372,6 +372,8 @@ fn records(namespace: &Namespace, applied: &Applied) -> Vec<StoreChange> {
         id,
         type_url: type_url.to_owned(),
         bytes: bytes.into(),
+        labels: None,
+        indexed: None,
         expect: Expect::Any,
     };
     let delete = |collection: &str, name: &str| StoreChange::Delete {

@@ -50,7 +50,7 @@ impl Method {
 }
 
 /// A message type as a check for bytes.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct MessageType {
     name: Arc<str>,
     shapes: Arc<Shapes>,
@@ -59,8 +59,19 @@ pub struct MessageType {
 
 impl MessageType {
     fn of(message: &MessageDescriptor, shapes: &Arc<Shapes>) -> Option<Self> {
-        let id = shapes.get(message.full_name())?;
-        Some(Self { name: message.full_name().into(), shapes: Arc::clone(shapes), id })
+        Self::named(message.full_name(), shapes)
+    }
+
+    /// The type of that full name, if the shapes have it.
+    pub(super) fn named(full_name: &str, shapes: &Arc<Shapes>) -> Option<Self> {
+        let id = shapes.get(full_name)?;
+        Some(Self { name: full_name.into(), shapes: Arc::clone(shapes), id })
+    }
+
+    /// The type of a pool that nobody registered.
+    #[cfg(test)]
+    pub(crate) fn alone(message: &MessageDescriptor) -> Self {
+        Self::of(message, &Arc::new(Shapes::of(message.parent_pool()))).unwrap()
     }
 
     /// Full protobuf name.

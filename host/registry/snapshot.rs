@@ -1,7 +1,7 @@
 //! What a namespace knows, at one revision: files, services, names. Immutable; whoever holds one sees no change.
 
 use super::call::CallError;
-use super::service::{MethodRef, Service};
+use super::service::{MessageType, MethodRef, Service};
 use super::source::Source;
 use super::wire::Shapes;
 use super::{link, raw};
@@ -154,6 +154,11 @@ impl Snapshot {
     /// Whether there is a message with this full name.
     pub fn has_message(&self, full_name: &str) -> bool {
         self.file_of(full_name).is_some_and(|file| file.source.has_message(full_name))
+    }
+
+    /// The message with this full name, as a check for bytes.
+    pub fn message_type(&self, full_name: &str) -> Option<MessageType> {
+        MessageType::named(full_name, &self.file_of(full_name)?.shapes)
     }
 
     /// The file that extends the message (full name) with this field number.

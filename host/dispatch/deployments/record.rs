@@ -55,6 +55,7 @@ struct VersionRecord {
 /// Reads all deployments of an earlier run.
 pub(super) async fn all(store: &dyn Store) -> Result<Vec<Deployment>, StoreError> {
     let mut found = Vec::new();
+    store::ensure(store, &Namespace::system(), COLLECTION).await?;
     for record in store::all(store, &Namespace::system(), COLLECTION).await? {
         match DeploymentRecord::decode(record.bytes).ok().and_then(read) {
             Some(deployment) => found.push(deployment),
@@ -91,6 +92,8 @@ pub(super) fn put(deployment: &Deployment) -> Change {
         id: id(deployment),
         type_url: TYPE.to_owned(),
         bytes: record.encode_to_vec().into(),
+        labels: None,
+        indexed: None,
         expect: Expect::Any,
     }
 }
