@@ -14,6 +14,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     let set = compiler.file_descriptor_set();
     std::fs::write(out.join("collector.binpb"), set.encode_to_vec())?;
+    let mut names = tonic_prost_build::Config::new();
+    // The codec weighs a request by its type.
+    names.enable_type_names();
     // Without the transport: the RPC `Connect` and tonic's own constructor `connect` would be one name.
     tonic_prost_build::configure()
         .build_transport(false)
@@ -23,7 +26,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .extern_path(".google.protobuf.FileDescriptorProto", "crate::rpc::RawDescriptor")
         .extern_path(".google.protobuf.ServiceDescriptorProto", "crate::rpc::RawDescriptor")
         .codec_path("crate::rpc::StrictCodec")
-        .compile_fds(set)?;
+        .compile_fds_with_config(set, names)?;
     Ok(())
 }
 

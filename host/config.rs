@@ -2,6 +2,7 @@
 //!
 //! A key of the file is `section.key`, in the environment `COLLECTOR_SECTION__KEY`, as a flag `--set section.key=value`.
 
+use crate::collections;
 use crate::dispatch::{artifacts, deployments};
 use crate::domain::{Limits, Namespace};
 use crate::exec::wasm;
@@ -28,6 +29,8 @@ pub struct Config {
     pub deployments: deployments::Config,
     /// Registered types.
     pub registry: registry::Config,
+    /// Collections of records.
+    pub collections: collections::Config,
     /// The Wasm engine.
     pub wasm: wasm::Config,
     /// The log.
@@ -43,6 +46,7 @@ impl Default for Config {
             artifacts: artifacts::Config::default(),
             deployments: deployments::Config::default(),
             registry: registry::Config::default(),
+            collections: collections::Config::default(),
             wasm: wasm::Config::default(),
             log: telemetry::Config::default(),
         }

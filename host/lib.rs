@@ -5,6 +5,7 @@
 //! share.
 
 pub mod cli;
+pub mod collections;
 pub mod config;
 mod data;
 pub mod dispatch;

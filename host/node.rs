@@ -3,6 +3,7 @@
 //! Starting: lock the data folder, load the node's key and identity, build the engine, bind, serve, call oneself over
 //! the own port, and only then report healthy. Stopping: report unhealthy, take no more calls, let calls finish.
 
+use crate::collections::{self, Catalogue, Collections};
 use crate::config::{Config, ConfigError};
 use crate::data::{DataError, DataFolder};
 use crate::dispatch::artifacts::Artifacts;
@@ -71,7 +72,11 @@ impl Node {
         let executor = WasmExecutor::new(config.wasm.clone(), &data.compiled(), data.key(), lifecycle.clone());
         let executor = Arc::new(executor.map_err(NodeError::Engine)?);
         let ready = watch::Sender::new(false);
-        let services = services(&config, &data, &executor, ready.subscribe(), &lifecycle).await?;
+        let advertised = match config.server.advertised_address.as_str() {
+            "" => server.address().to_string(),
+            named => named.to_owned(),
+        };
+        let services = services(&config, &data, &executor, advertised, ready.subscribe(), &lifecycle).await?;
         let web = Web::new(&config.server, default.clone(), Arc::clone(&services.registry));
         let web = web.map_err(ConfigError::from)?;
         let door = rpc::door(services, &default);
@@ -121,6 +126,7 @@ async fn services(
     config: &Config,
     data: &DataFolder,
     executor: &Arc<WasmExecutor>,
+    advertised: String,
     ready: watch::Receiver<bool>,
     lifecycle: &Lifecycle,
 ) -> Result<Services, NodeError> {
@@ -128,7 +134,8 @@ async fn services(
     let stored = Stored::read(&*store).await?;
     let artifacts = Artifacts::open(&data.artifacts(), &config.artifacts, stored.artifacts());
     let artifacts = Arc::new(artifacts.map_err(|why| DataError::Io { what: "list the artifacts", why })?);
-    let registry = Registry::open(store, &rpc::built_in(), config.registry.clone(), lifecycle.clone()).await?;
+    let registry =
+        Registry::open(Arc::clone(&store), &rpc::built_in(), config.registry.clone(), lifecycle.clone()).await?;
     let registry = Arc::new(registry);
     let deployments = Arc::new(Deployments::new(
         stored,
@@ -147,13 +154,26 @@ async fn services(
         executor: Arc::clone(executor) as _,
         lifecycle: lifecycle.clone(),
     };
+    let dispatcher = Arc::new(Dispatcher::new(parts, config.limits.clone()));
+    let catalogue = Catalogue::open(Arc::clone(&store), config.collections.clone()).await?;
+    let collections = Arc::new(Collections::new(collections::Parts {
+        tenancy,
+        registry: Arc::clone(&registry),
+        catalogue: Arc::new(catalogue),
+        store,
+        dispatcher: Arc::clone(&dispatcher),
+        lifecycle: lifecycle.clone(),
+    }));
+    collections.resume().await?;
     Ok(Services {
-        dispatcher: Arc::new(Dispatcher::new(parts, config.limits.clone())),
+        dispatcher,
         registry,
+        collections,
         deployments,
         artifacts,
         tenancy,
         collector_id: data.id().to_owned(),
+        advertised,
         pages: Pages::new(data.key()),
         limits: config.limits.clone(),
         binary_max: config.artifacts.max_mib << 20,

@@ -2,8 +2,9 @@
 //!
 //! tonic-prost answers INTERNAL to bytes that are no message, and INTERNAL is always a bug of ours.
 
-use super::status;
-use prost::Message;
+use super::{status, weight};
+use bytes::Buf as _;
+use prost::{Message, Name};
 use std::marker::PhantomData;
 use tonic::codec::{Codec, DecodeBuf, Decoder};
 use tonic::{Code, Status};
@@ -22,7 +23,7 @@ impl<T, U> Default for StrictCodec<T, U> {
 impl<T, U> Codec for StrictCodec<T, U>
 where
     T: Message + Send + 'static,
-    U: Message + Default + Send + 'static,
+    U: Message + Name + Default + Send + 'static,
 {
     type Encode = T;
     type Decode = U;
@@ -38,11 +39,11 @@ where
     }
 }
 
-/// Decodes, or says INVALID_ARGUMENT.
+/// Decodes, or says INVALID_ARGUMENT; RESOURCE_EXHAUSTED to what would take far more memory than bytes.
 #[derive(Debug)]
 pub struct StrictDecoder<U>(PhantomData<U>);
 
-impl<U: Message + Default> Decoder for StrictDecoder<U> {
+impl<U: Message + Name + Default> Decoder for StrictDecoder<U> {
     type Item = U;
     type Error = Status;
 
@@ -51,6 +52,12 @@ impl<U: Message + Default> Decoder for StrictDecoder<U> {
             let message = format!("the message does not decode: {}", crate::domain::one_line(&why.to_string(), 256));
             status::plain(Code::InvalidArgument, "UNDECODABLE", message)
         };
-        U::decode(buffer).map(Some).map_err(undecodable)
+        // The whole message, and no copy of it: tonic hands over one chunk.
+        let message = buffer.copy_to_bytes(buffer.remaining());
+        if weight::is_too_heavy(&U::full_name(), &message) {
+            let problem = "the message has too many fields, elements or entries; send it in parts";
+            return Err(status::plain(Code::ResourceExhausted, "TOO_MANY", problem));
+        }
+        U::decode(message).map(Some).map_err(undecodable)
     }
 }

@@ -5,6 +5,9 @@
 
 mod builtin;
 mod codec;
+mod collection_repo;
+mod collection_service;
+mod collections;
 mod convert;
 mod dispatcher;
 mod door;
@@ -18,12 +21,14 @@ pub mod pb;
 mod plugins;
 mod preface;
 mod raw;
+mod record;
 mod reflection;
 mod registry;
 mod server;
 mod status;
 mod verdict;
 mod web;
+mod weight;
 
 pub use builtin::built_in;
 pub use codec::{StrictCodec, StrictDecoder};
@@ -33,6 +38,7 @@ pub use raw::RawDescriptor;
 pub use server::{BadSetting, Config, Server, ServerError};
 pub use web::Web;
 
+use crate::collections::Collections;
 use crate::dispatch::Dispatcher;
 use crate::dispatch::artifacts::Artifacts;
 use crate::dispatch::deployments::Deployments;
@@ -40,6 +46,8 @@ use crate::domain::{Limits, Namespace};
 use crate::lifecycle::Lifecycle;
 use crate::registry::Registry;
 use crate::tenancy::Tenancy;
+use collection_repo::RepoService;
+use collection_service::CollectionService;
 use dispatcher::DispatcherService;
 use health::{HealthService, Liveness};
 use native::Native;
@@ -48,7 +56,9 @@ use pb::collection_service_server::CollectionServiceServer;
 use pb::collective_dispatcher_server::CollectiveDispatcherServer;
 use pb::collector_registry_server::CollectorRegistryServer;
 use pb::plugin::v1::plugins_server::PluginsServer;
+use pb::record::v1::collections_server::CollectionsServer;
 use plugins::PluginsService;
+use record::CollectionsService;
 use reflection::ReflectionService;
 use registry::RegistryService;
 use std::sync::Arc;
@@ -85,6 +95,8 @@ pub struct Services {
     pub dispatcher: Arc<Dispatcher>,
     /// Knows types.
     pub registry: Arc<Registry>,
+    /// Keeps records.
+    pub collections: Arc<Collections>,
     /// Knows which code answers.
     pub deployments: Arc<Deployments>,
     /// Keeps code.
@@ -93,6 +105,8 @@ pub struct Services {
     pub tenancy: Tenancy,
     /// What the node calls itself.
     pub collector_id: String,
+    /// Where others reach the node: `host:port`.
+    pub advertised: String,
     /// Makes page tokens.
     pub pages: Pages,
     /// What one call may use.
@@ -122,7 +136,8 @@ impl Liveness for Live {
 ///
 /// * `default`: the namespace of requests that name none.
 pub fn door(services: Services, default: &Namespace) -> Door {
-    let Services { dispatcher, registry, deployments, artifacts, tenancy, pages, binary_max, .. } = services;
+    let Services { dispatcher, registry, collections, deployments, artifacts, tenancy, pages, binary_max, .. } =
+        services;
     let native = Native::new(Arc::clone(&dispatcher), default.clone(), &services.limits);
     let health = HealthService::new(
         Arc::new(Live(Arc::clone(&dispatcher))),
@@ -132,6 +147,9 @@ pub fn door(services: Services, default: &Namespace) -> Door {
         services.lifecycle.clone(),
     );
     let reflection = ReflectionService::new(Arc::clone(&registry), tenancy, default.clone(), services.lifecycle);
+    let repo = RepoService::new(Arc::clone(&collections), pages.clone(), services.advertised);
+    let record = CollectionsService::new(Arc::clone(&collections));
+    let collections = CollectionService::new(collections, pages.clone());
     let plugins = PluginsService::new(deployments, artifacts, tenancy, pages, binary_max);
     let registry = RegistryService::new(registry, tenancy, default.clone());
     let dispatcher = CollectiveDispatcherServer::new(DispatcherService::new(dispatcher, services.collector_id))
@@ -146,10 +164,15 @@ pub fn door(services: Services, default: &Namespace) -> Door {
         .accept_compressed(GZIP)
         .max_decoding_message_size(MESSAGE_MAX + CHUNK_FRAME)
         .max_encoding_message_size(LISTING_MAX);
-    let collections = CollectionServiceServer::new(not_yet::Collections)
+    let collections = CollectionServiceServer::new(collections)
         .accept_compressed(GZIP)
-        .max_decoding_message_size(MESSAGE_MAX);
-    let repo = CollectionRepoServer::new(not_yet::Repo).accept_compressed(GZIP).max_decoding_message_size(MESSAGE_MAX);
+        .max_decoding_message_size(MESSAGE_MAX)
+        .max_encoding_message_size(REPLY_MAX);
+    let repo = CollectionRepoServer::new(repo)
+        .accept_compressed(GZIP)
+        .max_decoding_message_size(MESSAGE_MAX)
+        .max_encoding_message_size(REPLY_MAX);
+    let record = CollectionsServer::new(record).accept_compressed(GZIP).max_decoding_message_size(MESSAGE_MAX);
     let own = Routes::new(health.server())
         .add_service(reflection.v1())
         .add_service(reflection.v1alpha())
@@ -157,6 +180,7 @@ pub fn door(services: Services, default: &Namespace) -> Door {
         .add_service(dispatcher)
         .add_service(registry)
         .add_service(collections)
-        .add_service(repo);
+        .add_service(repo)
+        .add_service(record);
     Door::new(own, built_in().services, native)
 }

@@ -9,8 +9,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 const CONTEXT: &str = "collector 2026-11 page tokens";
 /// Bytes of the MAC that a token carries: nobody guesses 128 bits.
 const MAC: usize = 16;
-/// Longest token that we make or take: a namespace, a name of a kibibyte, and the MAC, in base64.
-const TOKEN_MAX: usize = 2_048;
+/// Longest token that we make or take: a place in an order of eight texts and an id, a KiB each and up to six times that
+/// where JSON escapes them, and the MAC, in base64.
+const TOKEN_MAX: usize = 80 << 10;
 
 /// Makes and reads tokens.
 #[derive(Debug, Clone)]

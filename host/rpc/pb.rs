@@ -19,5 +19,13 @@ pub mod plugin {
     }
 }
 
+/// The package `collector.record.v1`.
+pub mod record {
+    /// Looking after collections.
+    pub mod v1 {
+        tonic::include_proto!("collector.record.v1");
+    }
+}
+
 /// The encoded `FileDescriptorSet` of `proto/`, with imports and comments.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/collector.binpb"));

@@ -6,6 +6,7 @@
 use super::incoming::Whole;
 use super::web::{Cors, Web};
 use super::{Door, edge, preface};
+use crate::collections::is_endpoint;
 use crate::lifecycle::Lifecycle;
 use http::{Request, Response, Version};
 use hyper::body::Incoming;
@@ -32,6 +33,8 @@ use tonic::body::Body;
 pub struct Config {
     /// Where to listen. Loopback: nothing is reachable from outside until somebody says so.
     pub listen: SocketAddr,
+    /// `host:port` that other machines reach the node by, for Route. Empty: the address that it listens on.
+    pub advertised_address: String,
     /// Listens beyond loopback although callers are neither encrypted nor authenticated.
     pub insecure: bool,
     /// Connections at once. 1,024: each may cost 64 KiB and more.
@@ -59,8 +62,12 @@ pub struct BadSetting {
 }
 
 impl Config {
-    /// Refuses origins that are none.
+    /// Refuses origins and addresses that are none.
     pub fn check(&self) -> Result<(), BadSetting> {
+        if !self.advertised_address.is_empty() && !is_endpoint(&self.advertised_address) {
+            let problem = format!("{:?} is not host:port", self.advertised_address);
+            return Err(BadSetting { key: "server.advertised_address", problem });
+        }
         Cors::new(&self.cors_origins).map(|_| ())
     }
 }
@@ -86,6 +93,7 @@ impl Default for Config {
         let listen = SocketAddr::from(([127, 0, 0, 1], 50_051));
         Self {
             listen,
+            advertised_address: String::new(),
             insecure: false,
             connections: 1_024,
             streams: 100,

@@ -5,7 +5,8 @@
 
 use super::convert::BadRequest;
 use super::edge::RequestId;
-use super::verdict;
+use super::{pb, verdict};
+use crate::collections::{BadField, CollectionError};
 use crate::dispatch::DispatchError;
 use crate::dispatch::artifacts::ArtifactError;
 use crate::dispatch::deployments::DeployError;
@@ -25,6 +26,8 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 const DOMAIN: &str = "collector";
 /// Longest message of ours. It travels in a header, and up to twice more inside the details.
 const MESSAGE_MAX: usize = 1_024;
+/// Longest name of a request's field: paths have keys of maps in them.
+const FIELD_MAX: usize = 256;
 /// Longest message of a guest's fault. It travels in a header, percent-encoded and once more inside the details.
 const FAULT_MESSAGE_MAX: usize = 1_024;
 /// Longest details of a guest's fault. Headers have 16 KiB altogether.
@@ -43,7 +46,8 @@ pub(super) fn plain(code: Code, reason: &str, message: impl Into<String>) -> Sta
 
 /// A request that is wrong in itself.
 pub(super) fn bad_request(why: BadRequest, id: &RequestId) -> Status {
-    let message = why.to_string();
+    // Paths and names in it are the caller's, and as long as a request.
+    let message = one_line(&why.to_string(), MESSAGE_MAX);
     let (code, field, problem) = match why {
         BadRequest::Required(field) => (Code::InvalidArgument, field.to_owned(), "is required".to_owned()),
         BadRequest::Field { field, problem } => (Code::InvalidArgument, field, problem),
@@ -51,33 +55,36 @@ pub(super) fn bad_request(why: BadRequest, id: &RequestId) -> Status {
     };
     let reason = if code == Code::Unimplemented { "SCHEME_UNIMPLEMENTED" } else { "INVALID_ARGUMENT" };
     let mut details = details(reason, id);
-    details.add_bad_request_violation(field, problem);
+    details.add_bad_request_violation(one_line(&field, FIELD_MAX), one_line(&problem, MESSAGE_MAX));
     Status::with_error_details(code, message, details)
 }
 
 /// A call that got no answer.
 pub(super) fn dispatch(why: DispatchError, id: &RequestId) -> Status {
     let mut failure = Failure::new(verdict::dispatch(&why), &why, id);
-    match &why {
-        DispatchError::Exec(ExecFailure { error: ExecError::Busy, .. })
-        | DispatchError::Artifact(ArtifactError::Busy)
-        | DispatchError::Draining => failure.retry(),
-        DispatchError::Call(CallError::WrongInputType { .. }) => failure.violation("input.type_url"),
-        DispatchError::Call(CallError::BadInput { field, .. }) => failure.violation(field),
-        DispatchError::Artifact(_) if failure.code == Code::InvalidArgument => failure.violation("service_binary"),
-        _ => {}
+    failure.explain_run(&why);
+    failure.run(&why)
+}
+
+/// Something that was not done with a collection.
+pub(super) fn collection(why: CollectionError, id: &RequestId) -> Status {
+    let mut failure = Failure::new(verdict::collection(&why), &why, id);
+    failure.explain_collection(&why);
+    match why {
+        CollectionError::Run { why, .. } => failure.run(&why),
+        CollectionError::Faulted { fault: said, receipt, .. } => {
+            fault(Fault { message: failure.message, ..said }, &receipt)
+        }
+        _ => failure.status(),
     }
-    let receipt = match &why {
-        DispatchError::Exec(ExecFailure { receipt, .. })
-        | DispatchError::Output { receipt, .. }
-        | DispatchError::Replies { receipt, .. } => receipt.as_deref(),
-        _ => None,
-    };
-    let mut status = failure.status();
-    if let Some(receipt) = receipt {
-        attach(status.metadata_mut(), receipt);
-    }
-    status
+}
+
+/// The same in a message body, of one operation among several. Source: proto/collector/common.proto.
+pub(super) fn in_body(why: &CollectionError, id: &RequestId) -> pb::Status {
+    let (code, reason) = verdict::collection(why);
+    let Failure { message, .. } = Failure::new((code, reason), why, id);
+    let details = HashMap::from([("reason".to_owned(), reason.to_owned())]);
+    pb::Status { code: verdict::in_body(code).into(), message, details }
 }
 
 /// A registration that was refused.
@@ -99,6 +106,11 @@ pub(super) fn deploy(why: DeployError, id: &RequestId) -> Status {
     failure.status()
 }
 
+/// Whether it is for the operator to look at. A guest may say INTERNAL of itself.
+fn is_ours((code, reason): verdict::Verdict) -> bool {
+    matches!(code, Code::Internal | Code::DataLoss) && reason != verdict::FAULT
+}
+
 /// A failure on its way to a status.
 struct Failure {
     code: Code,
@@ -109,7 +121,7 @@ struct Failure {
 impl Failure {
     /// * `why`: its text is for the tenant, its sources for the log.
     fn new((code, reason): verdict::Verdict, why: &dyn std::error::Error, id: &RequestId) -> Self {
-        if matches!(code, Code::Internal | Code::DataLoss) {
+        if is_ours((code, reason)) {
             tracing::error!(request = %id, error = %chain(why), "internal error");
         }
         // Names and compilers' words in it are the tenant's: one line, and short enough for a header.
@@ -143,6 +155,48 @@ impl Failure {
             _ if self.code == Code::InvalidArgument => self.violation("file_descriptor"),
             _ => {}
         }
+    }
+
+    fn explain_run(&mut self, why: &DispatchError) {
+        match why {
+            DispatchError::Exec(ExecFailure { error: ExecError::Busy, .. })
+            | DispatchError::Artifact(ArtifactError::Busy)
+            | DispatchError::Draining => self.retry(),
+            DispatchError::Call(CallError::WrongInputType { .. }) => self.violation("input.type_url"),
+            DispatchError::Call(CallError::BadInput { field, .. }) => self.violation(field),
+            DispatchError::Artifact(_) if self.code == Code::InvalidArgument => self.violation("service_binary"),
+            _ => {}
+        }
+    }
+
+    fn explain_collection(&mut self, why: &CollectionError) {
+        match why {
+            CollectionError::Field(BadField { field, problem }) => {
+                self.details.add_bad_request_violation(one_line(field, FIELD_MAX), one_line(problem, MESSAGE_MAX));
+            }
+            CollectionError::Operation { index, why } => match &**why {
+                CollectionError::Field(BadField { field, problem }) => {
+                    let field = one_line(&format!("operations[{index}].{field}"), FIELD_MAX);
+                    self.details.add_bad_request_violation(field, one_line(problem, MESSAGE_MAX));
+                }
+                other => self.explain_collection(other),
+            },
+            CollectionError::Run { why, .. } => self.explain_run(why),
+            CollectionError::Store(StoreError::Busy) | CollectionError::Draining => self.retry(),
+            _ => {}
+        }
+    }
+
+    /// Of a run that took something: with its receipt.
+    fn run(self, why: &DispatchError) -> Status {
+        let mut status = self.status();
+        if let DispatchError::Exec(ExecFailure { receipt: Some(receipt), .. })
+        | DispatchError::Output { receipt: Some(receipt), .. }
+        | DispatchError::Replies { receipt: Some(receipt), .. } = why
+        {
+            attach(status.metadata_mut(), receipt);
+        }
+        status
     }
 
     fn status(self) -> Status {
@@ -219,4 +273,15 @@ fn chain(why: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     one_line(&text, 2_048)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_guest_says_of_itself_is_no_error_of_the_node() {
+        assert!(is_ours((Code::Internal, "INTERNAL")) && is_ours((Code::DataLoss, "DAMAGED")));
+        assert!(!is_ours((Code::Internal, verdict::FAULT)) && !is_ours((Code::Unknown, "GUEST_TRAP")));
+    }
 }

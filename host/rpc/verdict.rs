@@ -1,16 +1,19 @@
 //! Which gRPC code, and which stable reason, each of our errors is. No `_` arm: a new error does not compile until it has
 //! both.
 
+use crate::collections::CollectionError;
 use crate::dispatch::DispatchError;
 use crate::dispatch::artifacts::{ArtifactError, ComponentError};
 use crate::dispatch::deployments::DeployError;
 use crate::exec::ExecError;
 use crate::registry::{CallError, RegistryError, VetError};
-use crate::store::StoreError;
+use crate::store::{Refusal, StoreError};
 use tonic::Code;
 
 /// Code and `ErrorInfo.reason`.
 pub(super) type Verdict = (Code, &'static str);
+/// Reason of what a guest said: the code is its own, INTERNAL of it is no bug of ours.
+pub(super) const FAULT: &str = "FAULT";
 
 pub(super) fn dispatch(why: &DispatchError) -> Verdict {
     match why {
@@ -115,10 +118,48 @@ pub(super) fn registry(why: &RegistryError) -> Verdict {
     }
 }
 
+pub(super) fn collection(why: &CollectionError) -> Verdict {
+    match why {
+        CollectionError::Denied(_) => (Code::PermissionDenied, "DENIED"),
+        CollectionError::NoCollection(_) => (Code::NotFound, "COLLECTION_NOT_FOUND"),
+        CollectionError::CollectionExists(_) => (Code::AlreadyExists, "COLLECTION_EXISTS"),
+        CollectionError::NoRecord(_) => (Code::NotFound, "RECORD_NOT_FOUND"),
+        CollectionError::RecordExists(_) => (Code::AlreadyExists, "RECORD_EXISTS"),
+        CollectionError::Changed(_) => (Code::Aborted, "CONFLICT"),
+        CollectionError::Field(_) => (Code::InvalidArgument, "INVALID_ARGUMENT"),
+        CollectionError::Operation { why, .. } => collection(why),
+        CollectionError::TooMany { .. } => (Code::ResourceExhausted, "TOO_MANY"),
+        CollectionError::NoFullText => (Code::FailedPrecondition, "NO_FULL_TEXT"),
+        CollectionError::NoVector => (Code::FailedPrecondition, "NO_VECTOR"),
+        // NOT_FOUND, as Serve has it: the caller asks for an implementation by name, not for a path.
+        CollectionError::Run { why, .. } => match &**why {
+            DispatchError::NoImplementation(_) => (Code::NotFound, "NO_IMPLEMENTATION"),
+            other => dispatch(other),
+        },
+        CollectionError::Faulted { fault, .. } => (Code::from_i32(fault.code.number()), FAULT),
+        CollectionError::AmbiguousMethod(_) => (Code::FailedPrecondition, "AMBIGUOUS_METHOD"),
+        CollectionError::NoMethod(_) => (Code::Unimplemented, "NO_METHOD"),
+        CollectionError::KeyReused => (Code::FailedPrecondition, "IDEMPOTENCY_KEY_REUSED"),
+        CollectionError::Deadline => (Code::DeadlineExceeded, "DEADLINE"),
+        CollectionError::Draining => (Code::Unavailable, "DRAINING"),
+        CollectionError::Store(why) => store(why),
+        CollectionError::Internal(_) => (Code::Internal, "INTERNAL"),
+    }
+}
+
 pub(super) fn store(why: &StoreError) -> Verdict {
     match why {
         StoreError::Busy => (Code::ResourceExhausted, "BUSY"),
-        StoreError::Conflict { .. } => (Code::Aborted, "CONFLICT"),
+        StoreError::Refused { why, .. } => match why {
+            Refusal::Exists => (Code::AlreadyExists, "RECORD_EXISTS"),
+            Refusal::Missing => (Code::NotFound, "RECORD_NOT_FOUND"),
+            Refusal::Changed => (Code::Aborted, "CONFLICT"),
+            Refusal::NoCollection => (Code::NotFound, "COLLECTION_NOT_FOUND"),
+        },
+        StoreError::Reused => (Code::FailedPrecondition, "IDEMPOTENCY_KEY_REUSED"),
+        StoreError::NoCollection => (Code::NotFound, "COLLECTION_NOT_FOUND"),
+        StoreError::CollectionExists => (Code::AlreadyExists, "COLLECTION_EXISTS"),
+        StoreError::Deadline => (Code::DeadlineExceeded, "DEADLINE"),
         StoreError::Invalid(_) => (Code::InvalidArgument, "INVALID_ARGUMENT"),
         StoreError::Full => (Code::ResourceExhausted, "DISK_FULL"),
         StoreError::ReadOnly => (Code::FailedPrecondition, "READ_ONLY"),

@@ -1,5 +1,5 @@
 use super::*;
-use crate::store::{BoxFuture, Change, Record, Store, StoreError, Written};
+use crate::store::SqliteStore;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use prost::Message as _;
@@ -10,31 +10,8 @@ use tonic_reflection::pb::v1::{
     ErrorResponse, ExtensionNumberResponse, ExtensionRequest, ServerReflectionRequest, ServerReflectionResponse,
 };
 
-/// Takes everything and keeps nothing: what is registered is in memory anyway.
-struct Nowhere;
-
-impl Store for Nowhere {
-    fn write(&self, _: &Namespace, changes: Vec<Change>) -> BoxFuture<'_, Result<Vec<Written>, StoreError>> {
-        let written = Written::Put { revision: 1, created_at: 0, updated_at: 0 };
-        Box::pin(std::future::ready(Ok(vec![written; changes.len()])))
-    }
-
-    fn get(&self, _: &Namespace, _: &str, _: &str) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
-        Box::pin(std::future::ready(Ok(None)))
-    }
-
-    fn scan(
-        &self,
-        _: &Namespace,
-        _: &str,
-        _: Option<&str>,
-        _: usize,
-    ) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
-        Box::pin(std::future::ready(Ok(Vec::new())))
-    }
-}
-
 struct Node {
+    _data: tempfile::TempDir,
     registry: Arc<Registry>,
     lifecycle: Lifecycle,
     service: ReflectionService,
@@ -44,11 +21,13 @@ impl Node {
     async fn new() -> Self {
         let lifecycle = Lifecycle::default();
         let built_in = crate::rpc::built_in();
-        let registry = Registry::open(Arc::new(Nowhere), &built_in, Default::default(), lifecycle.clone()).await;
+        let data = tempfile::tempdir().unwrap();
+        let store = Arc::new(SqliteStore::open(data.path()).unwrap());
+        let registry = Registry::open(store, &built_in, Default::default(), lifecycle.clone()).await;
         let registry = Arc::new(registry.unwrap());
         let default = name("main");
         let service = ReflectionService::new(Arc::clone(&registry), Tenancy, default, lifecycle.clone());
-        Self { registry, lifecycle, service }
+        Self { _data: data, registry, lifecycle, service }
     }
 
     async fn register(&self, namespace: &str, file: &FileDescriptorProto, dependencies: &[FileDescriptorProto]) {
