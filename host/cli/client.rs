@@ -3,9 +3,12 @@
 use super::json::Plugin;
 use crate::domain::{Digest, one_line};
 use crate::rpc::pb;
+use crate::rpc::pb::collection_repo_client::CollectionRepoClient;
+use crate::rpc::pb::collection_service_client::CollectionServiceClient;
 use crate::rpc::pb::collective_dispatcher_client::CollectiveDispatcherClient;
 use crate::rpc::pb::collector_registry_client::CollectorRegistryClient;
 use crate::rpc::pb::plugin::v1::plugins_client::PluginsClient;
+use crate::rpc::pb::record::v1::collections_client::CollectionsClient;
 use http::Uri;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -171,6 +174,23 @@ impl NodeClient {
         PluginsClient::with_origin(self.channel.clone(), self.origin.clone()).max_decoding_message_size(LISTING_MAX)
     }
 
+    /// The same connection for `CollectionRepo`.
+    pub(super) fn repo(&self) -> CollectionRepoClient<Channel> {
+        CollectionRepoClient::with_origin(self.channel.clone(), self.origin.clone())
+            .max_decoding_message_size(LISTING_MAX)
+    }
+
+    /// The same connection for `CollectionService`.
+    pub(super) fn records(&self) -> CollectionServiceClient<Channel> {
+        CollectionServiceClient::with_origin(self.channel.clone(), self.origin.clone())
+            .max_decoding_message_size(LISTING_MAX)
+    }
+
+    /// The same connection for `collector.record.v1.Collections`.
+    pub(super) fn caretaker(&self) -> CollectionsClient<Channel> {
+        CollectionsClient::with_origin(self.channel.clone(), self.origin.clone()).max_decoding_message_size(REPLY_MAX)
+    }
+
     fn dispatcher(&self) -> CollectiveDispatcherClient<Channel> {
         CollectiveDispatcherClient::with_origin(self.channel.clone(), self.origin.clone())
             .max_decoding_message_size(REPLY_MAX)
@@ -276,7 +296,8 @@ pub(super) fn request<T>(namespace: &str, message: T) -> Result<Request<T>, Clie
     Ok(request)
 }
 
-fn headers(metadata: &mut MetadataMap, pairs: &[String]) -> Result<(), ClientError> {
+/// Adds `key:value` pairs.
+pub(super) fn headers(metadata: &mut MetadataMap, pairs: &[String]) -> Result<(), ClientError> {
     for pair in pairs {
         let bad = || ClientError::Metadata(pair.clone());
         let (key, value) = pair.split_once(':').ok_or_else(bad)?;

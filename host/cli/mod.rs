@@ -2,6 +2,7 @@
 
 mod call;
 mod client;
+mod collection;
 mod demo;
 mod descriptors;
 mod example;
@@ -11,6 +12,7 @@ mod native;
 mod output;
 mod place;
 mod plugin;
+mod record;
 mod reflect;
 mod render;
 mod schema;
@@ -48,6 +50,7 @@ First steps:
   collector plugin deploy hello       give the node the plugin, by name
   collector schema list               see what can be called
   collector call Hello/SayHello -d '{\"name\": \"you\"}'
+  collector collection create notes   keep JSON records, find them with `collector record search notes`
   collector dev --watch hello         start a node, and deploy the plugin each time you save";
 
 #[derive(Debug, Subcommand)]
@@ -66,6 +69,12 @@ enum Command {
     /// Register, list, show and compare types and services
     #[command(subcommand)]
     Schema(schema::Command),
+    /// Make, list, describe, change, fill and drop collections of records
+    #[command(subcommand)]
+    Collection(collection::Command),
+    /// Create, read, change, delete and find records of a collection
+    #[command(subcommand)]
+    Record(record::Command),
     /// Print a completion script for a shell
     Completions {
         /// Which shell
@@ -88,6 +97,8 @@ pub async fn main() -> ExitCode {
         Command::Call(args) => call::run(args, &output, &ui).await,
         Command::Plugin(command) => plugin::run(command, &output, &ui).await,
         Command::Schema(command) => schema::run(command, &output, &ui).await,
+        Command::Collection(command) => collection::run(command, &output, &ui).await,
+        Command::Record(command) => record::run(command, &output, &ui).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "collector", &mut script);

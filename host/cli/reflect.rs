@@ -155,7 +155,15 @@ fn resolve<'a>(services: &'a [String], name: &'a str, namespace: &str) -> anyhow
     let found: Vec<&String> = services.iter().filter(short).collect();
     match found[..] {
         [only] => Ok(only),
-        [] => bail!("there is no service {name} in namespace {namespace}; there is {}", some_of(services)),
+        [] => {
+            // The node's own are no help to somebody who misspelled one of the namespace's, so they come last.
+            let (own, theirs): (Vec<String>, Vec<String>) = services
+                .iter()
+                .cloned()
+                .partition(|known| known.starts_with("collector.") || known.starts_with("grpc."));
+            let known = [theirs, own].concat();
+            bail!("there is no service {name} in namespace {namespace}; there is {}", some_of(&known))
+        }
         _ => {
             let found: Vec<String> = found.into_iter().cloned().collect();
             bail!("service {name} is ambiguous, say which: {}", some_of(&found))

@@ -79,7 +79,7 @@ fn pass_on(message: &MessageDescriptor, from: impl Read, sender: &mpsc::Sender<D
 }
 
 /// Reads `-d`: the text itself, `@FILE`, or `-` for stdin.
-pub(super) fn read(data: &str) -> anyhow::Result<Vec<u8>> {
+pub(in crate::cli) fn read(data: &str) -> anyhow::Result<Vec<u8>> {
     if data == "-" {
         let mut input = Vec::new();
         std::io::stdin().read_to_end(&mut input).context("cannot read stdin")?;

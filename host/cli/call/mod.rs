@@ -5,6 +5,8 @@ mod native;
 mod served;
 mod target;
 
+pub(super) use input::read;
+
 use super::client::Target;
 use super::guest::Ui;
 use super::output::Output;

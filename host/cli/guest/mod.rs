@@ -19,7 +19,7 @@ pub use build::{BuildError, BuildOptions, Built, BuiltKind, build};
 pub use debian::DebianError;
 pub use rustc::RustcError;
 pub use toolchain::{GuestToolchain, RustupError, ToolchainError};
-pub use ui::{Bytes, Step, Ui};
+pub use ui::{Measured, Step, Ui};
 
 /// The target every plugin is compiled for: WASI 0.2 components.
 const TARGET: &str = "wasm32-wasip2";

@@ -9,6 +9,8 @@ use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, P
 
 const STEP: &str = "{spinner} {msg} [{elapsed}]";
 const BYTES: &str = "{spinner} {msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}";
+const FLOW: &str = "{spinner} {msg} {bytes} {bytes_per_sec}";
+const RECORDS: &str = "{spinner} {msg} [{bar:30}] {human_pos}/{human_len} records {per_sec}";
 const FRAMES: &str = "|/-\\ ";
 const FRAME_TIME: Duration = Duration::from_millis(120);
 
@@ -52,10 +54,18 @@ impl Ui {
     }
 
     /// Starts a step measured in bytes; it ends when the returned value is dropped.
-    /// * `total`: bytes at the end.
+    /// * `total`: bytes at the end; 0: nobody knows.
     #[must_use]
-    pub fn bytes(&self, text: &str, total: u64) -> Bytes {
-        Bytes { bar: self.bar(text, BYTES, Some(total)) }
+    pub fn bytes(&self, text: &str, total: u64) -> Measured {
+        let (template, total) = if total == 0 { (FLOW, None) } else { (BYTES, Some(total)) };
+        Measured { bar: self.bar(text, template, total) }
+    }
+
+    /// Starts a step measured in records; it ends when the returned value is dropped.
+    /// * `total`: records at the end, as far as that is known now.
+    #[must_use]
+    pub fn records(&self, text: &str, total: u64) -> Measured {
+        Measured { bar: self.bar(text, RECORDS, Some(total)) }
     }
 
     /// Shows one line that stays.
@@ -92,14 +102,14 @@ pub struct Step {
     _bar: Bar,
 }
 
-/// A step measured in bytes, shown until dropped.
+/// A step that is measured, shown until dropped.
 #[derive(Debug)]
-pub struct Bytes {
+pub struct Measured {
     bar: Bar,
 }
 
-impl Bytes {
-    /// * `done`: bytes so far, not bytes since the last call.
+impl Measured {
+    /// * `done`: so far, not since the last call.
     pub fn set(&self, done: u64) {
         if let Some((bar, _)) = &self.bar.0 {
             bar.set_position(done);
@@ -136,7 +146,7 @@ mod tests {
 
     #[test]
     fn templates_are_valid() {
-        for template in [STEP, BYTES] {
+        for template in [STEP, BYTES, FLOW, RECORDS] {
             ProgressStyle::with_template(template).unwrap();
         }
     }
