@@ -24,12 +24,13 @@ use tonic_reflection::pb::v1::{ExtensionRequest, ServerReflectionRequest, Server
 use tonic_reflection::pb::v1alpha;
 
 /// All of the node's own services, ordered.
-const BUILT_IN: [&str; 8] = [
+const BUILT_IN: [&str; 9] = [
     "collector.CollectionRepo",
     "collector.CollectionService",
     "collector.CollectiveDispatcher",
     "collector.CollectorRegistry",
     "collector.plugin.v1.Plugins",
+    "collector.record.v1.Collections",
     "grpc.health.v1.Health",
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",

@@ -15,12 +15,14 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("store", vec!["domain"]),
         ("registry", vec!["domain", "tenancy", "store", "lifecycle"]),
         ("dispatch", vec!["domain", "tenancy", "registry", "exec", "store", "lifecycle"]),
-        ("rpc", vec!["domain", "tenancy", "registry", "dispatch", "exec", "store", "lifecycle"]),
+        ("collections", vec!["domain", "tenancy", "registry", "dispatch", "store", "lifecycle"]),
+        ("rpc", vec!["domain", "tenancy", "registry", "dispatch", "exec", "store", "lifecycle", "collections"]),
         ("selfcheck", vec!["rpc"]),
-        ("config", vec!["domain", "exec", "dispatch", "registry", "rpc", "telemetry"]),
+        ("config", vec!["domain", "exec", "dispatch", "registry", "rpc", "telemetry", "collections"]),
         (
             "node",
             vec![
+                "collections",
                 "config",
                 "data",
                 "dispatch",
