@@ -74,6 +74,7 @@ def pytest_collection_modifyitems(items):
         "test_grpcio",
         "test_reflection",
         "test_health",
+        "test_collections",
         "test_curl",
         "test_connect",
         "test_buf",
