@@ -5,20 +5,22 @@
 
 mod echo;
 mod hello;
+#[path = "../common/process.rs"]
+mod process;
 mod registry;
+#[path = "../common/report.rs"]
 mod report;
 
 use collector::cli::guest::{BuildOptions, Ui, build};
 use collector::cli::{NodeClient, PluginFile, Target};
 use collector::rpc::pb::serve_request::ServiceDef;
 use hello::HelloClient;
+use process::Process;
 use prost_types::Any;
-use report::{Round, Row, floor};
+use report::{Round, Row, floor, micros};
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -61,7 +63,7 @@ async fn run(size: &Size) -> Result<(), Failure> {
         let code = ServiceDef::ServiceBinary(plugin.bytes.clone());
         let began = Instant::now();
         let answer = client.serve(&target, code, input).await?;
-        rows.push(Row::cold(name, plugin.bytes.len(), began.elapsed(), answer.receipt.get("collector-queue-us")));
+        rows.push(cold(name, plugin.bytes.len(), began.elapsed(), answer.receipt.get("collector-queue-us")));
     }
 
     let greeter = PluginFile::read(&plugins["greeter"])?;
@@ -99,7 +101,10 @@ async fn run(size: &Size) -> Result<(), Failure> {
     calls(&client, &target, by_digest, &input, size.soak).await?;
     let after_kib = node.resident_kib()?;
     let memory = json!({ "idle_kib": idle_kib, "before_kib": before_kib, "calls": size.soak, "after_kib": after_kib });
-    report::print(&rows, &memory)
+    let text =
+        format!("rss   idle {idle_kib} KiB, before {before_kib} KiB, after {} warm calls {after_kib} KiB", size.soak);
+    rows.push(Row::new(text, memory));
+    report::print("serve", &rows)
 }
 
 /// So many calls, one after the other.
@@ -158,44 +163,11 @@ fn plugins() -> Result<BTreeMap<String, PathBuf>, Failure> {
     Ok(built.into_iter().map(|one| (one.package, one.path)).collect())
 }
 
-/// A server process, ended with its owner.
-struct Process {
-    child: Child,
-    address: String,
-}
-
-impl Process {
-    fn node(data: &Path) -> Result<Self, Failure> {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_collector"));
-        command.args(["serve", "--json", "--listen", "127.0.0.1:0", "--set", "log.level=warn", "--data"]).arg(data);
-        Self::start(command)
-    }
-
-    fn echo() -> Result<Self, Failure> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.arg("--echo");
-        Self::start(command)
-    }
-
-    fn start(mut command: Command) -> Result<Self, Failure> {
-        let mut child = command.stdout(Stdio::piped()).spawn()?;
-        let mut first = String::new();
-        BufReader::new(child.stdout.take().ok_or("no stdout")?).read_line(&mut first)?;
-        let said: serde_json::Value = serde_json::from_str(&first)?;
-        let address = said["serving"].as_str().ok_or("no address")?.to_owned();
-        Ok(Self { child, address })
-    }
-
-    fn resident_kib(&self) -> Result<u64, Failure> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
-        Ok(line.trim().trim_end_matches(" kB").parse()?)
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn cold(name: &str, bytes: usize, took: Duration, queued_us: Option<&String>) -> Row {
+    let compiled = queued_us.and_then(|us| us.parse::<f64>().ok()).unwrap_or_default() / 1e3;
+    let ms = micros(took) / 1e3;
+    Row::new(
+        format!("cold  {name:<32} {ms:>9.1} ms   of it compiling {compiled:.1} ms ({bytes} bytes)"),
+        json!({ "cold": name, "bytes": bytes, "us": micros(took), "compile_ms": compiled }),
+    )
 }
