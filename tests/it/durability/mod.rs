@@ -39,7 +39,8 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut restarts = self.restarts.clone();
         restarts.sort();
-        let (p50, max) = (restarts.get(restarts.len() / 2), restarts.last());
+        let (p50, max) = (restarts.get(restarts.len() / 2).copied(), restarts.last().copied());
+        let (p50, max) = (p50.unwrap_or_default(), max.unwrap_or_default());
         write!(
             f,
             "{} rounds of kill -9: {} calls acknowledged, {} reads; calls without an answer: {} there whole, {} not there, \
