@@ -2,7 +2,7 @@
 //!
 //! A database per [`Namespace`], collections in it, records in those. A [`Store`] knows nothing of types, tenants or
 //! gRPC: names come parsed, bytes stay bytes, and what queries see of a record comes with it. What it promises, and
-//! `contract.rs` checks for every implementation:
+//! `contract/` checks for every implementation:
 //! * a write is one transaction, all or nothing, and on disk before it is acknowledged;
 //! * reads see every write that was acknowledged before they began;
 //! * a revision is given to one version of one record and never again;

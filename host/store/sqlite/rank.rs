@@ -5,6 +5,7 @@
 #![allow(unsafe_code, reason = "FTS5 takes functions through its C interface only")]
 
 use super::norm;
+use crate::store::TERMS_MAX;
 use rusqlite::{Connection, Error, ffi};
 use std::ffi::{c_int, c_void};
 use std::{ptr, slice};
@@ -15,8 +16,6 @@ const K1: f64 = 1.2;
 const B: f64 = 0.75;
 /// Bytes of one number of the weights.
 const NUMBER: usize = size_of::<f64>();
-/// Most phrases that are told apart: [`crate::store::TERMS_MAX`].
-const PHRASES_MAX: usize = 256;
 
 /// What `score` takes as its second argument.
 ///
@@ -142,7 +141,7 @@ unsafe fn rank(api: &ffi::Fts5ExtensionApi, hit: *mut ffi::Fts5Context, weights:
     if phrases == 1 {
         return Some(weights.part(0, u32::try_from(matches).ok()?, damping));
     }
-    let mut times = [0_u32; PHRASES_MAX];
+    let mut times = [0_u32; TERMS_MAX];
     for at in 0..matches {
         let (mut phrase, mut column, mut offset) = (0, 0, 0);
         // SAFETY: by this function's own condition; `at` is below the count.

@@ -23,7 +23,7 @@ pub(super) use explain::explain;
 pub(super) use index::{create_index, drop_index};
 
 use super::fault::{cached, from_sqlite};
-use super::rank;
+use super::{rank, tables};
 use crate::store::{Page, Path, Query, StoreError, Text, TextStats};
 use index::Indexed;
 use order::Walk;
@@ -61,7 +61,7 @@ impl Layout {
 
     /// A statement of ours on the tables of the collection.
     fn sql(&self, template: &str) -> String {
-        template.replace('$', &self.number.to_string())
+        tables::fill(template, self.number)
     }
 }
 
