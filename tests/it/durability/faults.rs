@@ -3,7 +3,7 @@
 use super::check;
 use super::load::{Book, End, PLACES, Random, Writer, prepare};
 use crate::support::faults::Faults;
-use crate::support::{Client, NodeProcess, json_item, skip, verdict};
+use crate::support::{Client, NodeProcess, json_item, verdict};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -157,7 +157,8 @@ impl SmallDisk {
         match mounted {
             Ok(output) if output.status.success() => Some(Self(at.to_owned())),
             refused => {
-                skip(&format!("no file system can be mounted here: {refused:?}"));
+                // Not for .ci/run to promise: it takes privileges.
+                println!("skipped: no file system can be mounted here: {refused:?}");
                 None
             }
         }
