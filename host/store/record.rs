@@ -56,6 +56,17 @@ pub struct Record {
     pub revision: u64,
 }
 
+impl Record {
+    /// What a page that holds it grows by, in bytes.
+    pub(super) fn size(&self) -> usize {
+        self.id.len() + self.type_url.len() + self.bytes.len() + size_of_labels(&self.labels)
+    }
+}
+
+fn size_of_labels(labels: &Labels) -> usize {
+    labels.iter().map(|(key, value)| key.len() + value.len()).sum()
+}
+
 /// What a change expects to find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expect {
@@ -205,8 +216,7 @@ impl Change {
         let (collection, id) = self.name();
         let content = match self {
             Self::Put { type_url, bytes, labels, .. } => {
-                let labels = labels.iter().flatten().map(|(key, value)| key.len() + value.len());
-                type_url.len() + bytes.len() + labels.sum::<usize>()
+                type_url.len() + bytes.len() + labels.as_ref().map_or(0, size_of_labels)
             }
             Self::Delete { .. } | Self::Index { .. } => 0,
         };

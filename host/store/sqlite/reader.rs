@@ -266,8 +266,7 @@ fn page(mut rows: rusqlite::Rows<'_>) -> Result<Vec<Record>, StoreError> {
     let mut held = 0;
     while let Some(row) = rows.next().map_err(from_sqlite)? {
         let record = record(row)?;
-        let labels = record.labels.iter().map(|(key, value)| key.len() + value.len());
-        held += record.id.len() + record.type_url.len() + record.bytes.len() + labels.sum::<usize>();
+        held += record.size();
         found.push(record);
         if held >= SCAN_BYTES {
             break;

@@ -265,13 +265,9 @@ fn begin_log_anew(connection: &Connection, patience: Duration) -> Result<(), Sto
 mod tests {
     use super::super::super::{Change, Expect};
     use super::super::schema;
+    use super::super::tests::BOOM;
     use super::*;
     use bytes::Bytes;
-
-    /// What is looked at in COMMIT only: a record named "boom" breaks it.
-    const RULE: &str = "CREATE TABLE parent (id TEXT PRIMARY KEY);
-        CREATE TABLE child (id TEXT REFERENCES parent (id) DEFERRABLE INITIALLY DEFERRED);
-        CREATE TRIGGER boom AFTER INSERT ON r1 WHEN new.id = 'boom' BEGIN INSERT INTO child VALUES ('x'); END;";
 
     fn database() -> (tempfile::TempDir, Open) {
         let folder = tempfile::tempdir().unwrap();
@@ -281,7 +277,7 @@ mod tests {
         schema::prepare(&mut connection, false).unwrap();
         let mut open = Open { connection, ledger: None };
         transact(&mut open, &[job(Task::Make("c".to_owned(), Shape::default()))]).map_err(|failed| failed.why).unwrap();
-        open.connection.execute_batch(RULE).unwrap();
+        open.connection.execute_batch(BOOM).unwrap();
         (folder, open)
     }
 

@@ -25,8 +25,7 @@ pub(super) fn records(
             return Err(StoreError::corrupt("an index leads to no record"));
         };
         let record = record(row_found)?;
-        let labels = record.labels.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
-        held += record.bytes.len() + record.id.len() + record.type_url.len() + labels;
+        held += record.size();
         if held > most && !hits.is_empty() {
             break;
         }

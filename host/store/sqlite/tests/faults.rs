@@ -3,7 +3,7 @@
 use super::super::super::contract::{Subject as _, namespace, put};
 use super::super::super::{Change, Expect, Indexed, Path, Shape, Step, Store, StoreError, Write, all};
 use super::super::{Config, SqliteStore};
-use super::{Place, filled};
+use super::{BOOM, Place, filled};
 use crate::domain::Namespace;
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,11 +16,7 @@ use std::time::Duration;
 #[tokio::test]
 async fn a_failed_commit_fails_its_batch_and_the_writer_recovers() {
     let (place, system) = filled().await;
-    // A record named "boom" breaks a rule that is looked at in COMMIT only.
-    let rule = "CREATE TABLE parent (id TEXT PRIMARY KEY);
-        CREATE TABLE child (id TEXT REFERENCES parent (id) DEFERRABLE INITIALLY DEFERRED);
-        CREATE TRIGGER boom AFTER INSERT ON r1 WHEN new.id = 'boom' BEGIN INSERT INTO child VALUES ('x'); END;";
-    place.raw(&system).execute_batch(rule).unwrap();
+    place.raw(&system).execute_batch(BOOM).unwrap();
     let store = place.open();
     assert!(store.get(&system, "c", "a").await.unwrap().is_some());
     let stalled = place.stall(&system);
@@ -60,10 +56,7 @@ async fn a_clock_that_jumps_back_is_waited_out() {
 #[tokio::test]
 async fn what_a_failed_commit_counted_does_not_count() {
     let (place, system) = filled().await;
-    let rule = "CREATE TABLE parent (id TEXT PRIMARY KEY);
-        CREATE TABLE child (id TEXT REFERENCES parent (id) DEFERRABLE INITIALLY DEFERRED);
-        CREATE TRIGGER boom AFTER INSERT ON r1 WHEN new.id = 'boom' BEGIN INSERT INTO child VALUES ('x'); END;";
-    place.raw(&system).execute_batch(rule).unwrap();
+    place.raw(&system).execute_batch(BOOM).unwrap();
     let store = place.open();
     let pair = vec![put("c", "b", b"", Expect::Any), put("c", "boom", b"", Expect::Any)];
     assert!(store.write(&system, Write::together(pair)).await.is_err());

@@ -18,6 +18,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
 
+/// What is looked at in COMMIT only: a record named "boom" in the first collection breaks it.
+pub(super) const BOOM: &str = "CREATE TABLE parent (id TEXT PRIMARY KEY);
+    CREATE TABLE child (id TEXT REFERENCES parent (id) DEFERRABLE INITIALLY DEFERRED);
+    CREATE TRIGGER boom AFTER INSERT ON r1 WHEN new.id = 'boom' BEGIN INSERT INTO child VALUES ('x'); END;";
+
 struct Place(TempDir);
 
 impl Place {
