@@ -1,6 +1,6 @@
 //! A call on its way in.
 
-use super::{Digest, MethodName, Namespace, ServiceName};
+use super::{Digest, ImageRef, MethodName, Namespace, ServiceName};
 use bytes::Bytes;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -36,6 +36,8 @@ pub enum CodeSource {
     Bytes(Bytes),
     /// An artifact that was uploaded to the namespace before.
     Artifact(Digest),
+    /// A container image, from the engine or its registry. Never an artifact of the node.
+    Image(ImageRef),
     /// Whatever is deployed for the service.
     Deployed,
 }

@@ -4,7 +4,9 @@
 
 mod call;
 mod digest;
+mod image;
 mod limits;
+mod list;
 mod names;
 mod outcome;
 mod recency;
@@ -12,7 +14,9 @@ mod text;
 
 pub use call::{Call, CodeSource, Deadline, LimitRequest, MetadataEntry};
 pub use digest::{Digest, DigestError};
+pub use image::{ImageError, ImageRef, is_repository};
 pub use limits::{Limits, LimitsError};
+pub use list::list;
 pub use names::{CollectionName, DeploymentName, MethodName, NameError, Namespace, RecordId, ServiceName};
 pub use outcome::{Fault, FaultCode, Outcome, Receipt, Start};
 pub use recency::Recency;
@@ -28,14 +32,36 @@ pub enum Kind {
     WasmHandler,
     /// A component that exports `wasi:cli/run`.
     WasmCommand,
+    /// A static ELF executable of this machine's architecture.
+    NativeElf,
+    /// A container image, named by its digest.
+    Image,
 }
 
 impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 4] = [Self::WasmHandler, Self::WasmCommand, Self::NativeElf, Self::Image];
+
+    /// The kind that people see under this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// Whether it speaks the command contract: a process per call. Source: design.md section 2.
+    pub fn is_command(self) -> bool {
+        match self {
+            Self::WasmHandler => false,
+            Self::WasmCommand | Self::NativeElf | Self::Image => true,
+        }
+    }
+
     /// The name that people see.
     pub fn name(self) -> &'static str {
         match self {
             Self::WasmHandler => "WasmHandler",
             Self::WasmCommand => "WasmCommand",
+            Self::NativeElf => "NativeElf",
+            Self::Image => "Image",
         }
     }
 }

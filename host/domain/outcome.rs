@@ -89,8 +89,9 @@ pub struct Receipt {
     pub version: Option<u32>,
     /// Wasm fuel used, where the node meters it.
     pub fuel: Option<u64>,
-    /// Largest sum of linear memory during the call, in bytes.
-    pub peak_memory: u64,
+    /// Largest sum of linear memory during the call, in bytes; of a process, its largest resident memory. `None`: not
+    /// known, as of containers.
+    pub peak_memory: Option<u64>,
     /// Time spent waiting for code and for a slot.
     pub queued: Duration,
     /// Time from the fresh instance to the answer.
@@ -99,12 +100,12 @@ pub struct Receipt {
     pub start: Start,
 }
 
-/// Whether a call found its code compiled and in memory.
+/// Whether a call found its code ready to run: compiled and in memory, or in a container that was kept for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
-    /// In memory.
+    /// Ready.
     Warm,
-    /// Had to be compiled, or loaded from disk.
+    /// Had to be compiled, or loaded from disk, or given a container.
     Cold,
 }
 
