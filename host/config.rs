@@ -5,7 +5,7 @@
 use crate::collections;
 use crate::dispatch::{artifacts, deployments};
 use crate::domain::{Limits, Namespace};
-use crate::exec::wasm;
+use crate::exec::{self, wasm};
 use crate::registry;
 use crate::rpc;
 use crate::telemetry;
@@ -33,6 +33,8 @@ pub struct Config {
     pub collections: collections::Config,
     /// The Wasm engine.
     pub wasm: wasm::Config,
+    /// What runs beside Wasm.
+    pub exec: exec::Config,
     /// The log.
     pub log: telemetry::Config,
 }
@@ -48,6 +50,7 @@ impl Default for Config {
             registry: registry::Config::default(),
             collections: collections::Config::default(),
             wasm: wasm::Config::default(),
+            exec: exec::Config::default(),
             log: telemetry::Config::default(),
         }
     }
@@ -81,6 +84,9 @@ pub enum ConfigError {
     /// A limit that cannot be kept.
     #[error(transparent)]
     Limits(#[from] crate::domain::LimitsError),
+    /// A setting of what runs beside Wasm.
+    #[error(transparent)]
+    Exec(#[from] exec::BadSetting),
     /// A setting of the port that cannot be kept.
     #[error(transparent)]
     Server(#[from] rpc::BadSetting),
@@ -139,6 +145,7 @@ impl Config {
     pub fn check(&self) -> Result<(), ConfigError> {
         self.limits.check()?;
         self.server.check()?;
+        self.exec.check()?;
         self.default_namespace()?;
         if !self.wasm.metering && self.limits.fuel > 0 {
             return Err(ConfigError::Value("limits.fuel needs wasm.metering = true".to_owned()));
@@ -234,6 +241,34 @@ mod tests {
             (file.server.cors_origins, flag.server.cors_origins),
             (wanted.map(str::to_owned).to_vec(), wanted.map(str::to_owned).to_vec())
         );
+    }
+
+    #[test]
+    fn executors_come_from_files_variables_and_flags() {
+        use exec::Native::{Container, Memexec};
+        let file = "[exec]\nnative = [\"memexec\", \"container\"]\n[exec.namespaces]\nacme = [\"memexec\"]\n\"*\" = []";
+        let from_file = load(file, &[], &[]).unwrap().exec;
+        let variables =
+            [("COLLECTOR_EXEC__NATIVE", "memexec,container"), ("COLLECTOR_EXEC__NAMESPACES__ACME", "memexec")];
+        let from_variables = load("", &variables, &["exec.namespaces.*="]).unwrap().exec;
+        let flags = ["exec.native=memexec, container", "exec.namespaces.acme=memexec", "exec.namespaces.*="];
+        let from_flags = load("", &[], &flags).unwrap().exec;
+        assert_eq!(from_file.native, [Memexec, Container]);
+        assert_eq!((&from_file, &from_file), (&from_variables, &from_flags));
+        let images = load("", &[("COLLECTOR_EXEC__CONTAINER__IMAGES", "tool,registry.example/team/*")], &[]).unwrap();
+        assert_eq!(images.exec.container.images, ["tool", "registry.example/team/*"]);
+
+        let says = |file: &str, flags: &[&str]| load(file, &[], flags).unwrap_err().to_string();
+        for said in [
+            says("", &["exec.native=memexec,dockr"]),
+            says("[exec]\nnative = [\"dockr\"]", &[]),
+            says("", &["exec.namespaces.acme=dockr"]),
+        ] {
+            assert!(said.contains("`dockr`, expected `memexec` or `container`"), "{said}");
+        }
+        assert!(says("", &["exec.namespaces._=memexec"]).contains("exec.namespaces: \"_\""));
+        assert!(says("", &["exec.memexec.slots=0"]).contains("exec.memexec.slots"));
+        assert!(says("", &["exec.container.memory_mib=5"]).contains("exec.container.memory_mib"));
     }
 
     #[test]

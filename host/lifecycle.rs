@@ -51,6 +51,11 @@ impl Lifecycle {
         self.kill.cancelled().await;
     }
 
+    /// Whether it is over.
+    pub fn is_killed(&self) -> bool {
+        self.kill.is_cancelled()
+    }
+
     /// Waits for the tracked tasks, at most `patience`. Returns how many are left.
     pub async fn end(&self, patience: Duration) -> usize {
         self.tasks.close();

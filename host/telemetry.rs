@@ -31,12 +31,19 @@ impl Default for Config {
     }
 }
 
+/// What is logged at a level, whatever libraries would say there.
+fn filter(level: &str) -> Result<EnvFilter, anyhow::Error> {
+    let filter = EnvFilter::try_new(level);
+    let filter = filter.map_err(|why| anyhow::anyhow!("log.level {level:?} is not a filter: {why}"))?;
+    // The client of the container engine logs its requests in full: a call's arguments and environment.
+    Ok(filter.add_directive("bollard=info".parse()?))
+}
+
 /// Sends the log of this process to stderr. Once per process, by whoever owns it (the command line).
 ///
 /// * errors: directives that are none, or a log that is set up already.
 pub fn init(config: &Config) -> Result<(), anyhow::Error> {
-    let filter = EnvFilter::try_new(&config.level)
-        .map_err(|why| anyhow::anyhow!("log.level {:?} is not a filter: {why}", config.level))?;
+    let filter = filter(&config.level)?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match config.format {
         Format::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).finish().try_init()?,
@@ -47,4 +54,18 @@ pub fn init(config: &Config) -> Result<(), anyhow::Error> {
         tracing::error!(panic = one_line(&panic.to_string(), 2_048), "a task panicked");
     }));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_level_logs_what_calls_carry() {
+        for level in ["debug", "trace,bollard=trace", "info"] {
+            let filter = filter(level).unwrap().to_string();
+            assert!(filter.contains("bollard=info") && !filter.contains("bollard=trace"), "{filter}");
+        }
+        assert!(filter("no=such=level").is_err());
+    }
 }

@@ -52,11 +52,42 @@ pub enum ExecError {
         /// Last line on stderr, made safe.
         last_words: Option<String>,
     },
+    /// A process that a signal ended.
+    #[error("the plugin was killed by {signal}{}", words(.last_words))]
+    Signal {
+        /// `SIGSEGV`, or `signal 42`.
+        signal: String,
+        /// Last line on stderr, made safe.
+        last_words: Option<String>,
+    },
+    /// No executor for native binaries is allowed for this namespace, by the setting that is named.
+    #[error("native binaries do not run here; build the service for wasm32-wasip2 (setting {0})")]
+    NativeOff(&'static str),
+    /// What would run it cannot work on this machine.
+    #[error("{0}")]
+    Unavailable(String),
+    /// Not on the operator's list, or no image is for this namespace.
+    #[error(
+        "this image may not run here: its repository is not on the list (setting exec.container.images), or containers \
+         are not for this namespace (setting exec.namespaces)"
+    )]
+    ImageNotAllowed,
+    /// The registry or the engine did not give the image; it may the next time.
+    #[error("the image could not be pulled, try again: {0}")]
+    Pull(String),
+    /// The image is not there, or is none that can run here, however often it is asked for.
+    #[error("the image cannot run here: {0}")]
+    Image(String),
+    /// The machinery that runs the code failed or went away; the next call finds it replaced.
+    #[error("what runs the plugin failed, try again: {0}")]
+    Broken(String),
     /// A ceiling on fuel was asked for where fuel is not counted.
-    #[error("this node does not count fuel (wasm.metering = false), so it cannot limit it; leave fuel out")]
+    #[error("fuel is counted for components only, where wasm.metering = true, so it cannot be limited; leave fuel out")]
     Unmetered,
     /// A streaming call of a command, or of a handler without `stream-handler`.
-    #[error("this component answers unary calls only; to stream it must be a handler, built with a newer SDK")]
+    #[error(
+        "this code answers unary calls only; to stream it must be a component with a handler, built with a newer SDK"
+    )]
     NoStreaming,
     /// The component wants what this node does not give.
     #[error("the component imports what this node does not grant: {}", some_of(.0))]

@@ -10,6 +10,13 @@ const LINE_COST: usize = 64;
 /// How much of a guest's last words its caller sees. They travel in a header.
 const LAST_WORDS_MAX: usize = 512;
 
+/// Allocators that get no more memory say so on stderr, each in its language's words, and end the process; nothing else
+/// tells it apart from any other end. Rust, C++, Go, libc. As last words only: else it is somebody else's, or got over.
+const OUT_OF_MEMORY: [&str; 4] = ["memory allocation of ", "std::bad_alloc", "out of memory", "Cannot allocate memory"];
+
+/// What Go says before the stacks of all that ran, when it gives up for good.
+const FATAL: &str = "fatal error: ";
+
 /// How serious a line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Level {
@@ -22,6 +29,9 @@ pub(crate) enum Level {
     Critical,
 }
 
+/// What Rust programs say after their last words, to people who can start them again.
+const AFTERWORD: &str = "note: run with `RUST_BACKTRACE=";
+
 /// The log of one call.
 #[derive(Debug)]
 pub(crate) struct GuestLog {
@@ -31,13 +41,16 @@ pub(crate) struct GuestLog {
     state: Mutex<State>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
     budget: usize,
     dropped_bytes: u64,
     partial: [Vec<u8>; 2],
     last_stderr: Option<String>,
     critical: Option<String>,
+    out_of_memory: bool,
+    /// It said so as Go does: what follows is no other word.
+    out_for_good: bool,
 }
 
 /// The two output streams.
@@ -51,8 +64,7 @@ impl GuestLog {
     /// * `budget`: bytes that reach the log; the rest is counted and dropped.
     pub(crate) fn new(namespace: Namespace, service: String, digest: &Digest, budget: usize) -> Self {
         let digest = digest.to_string().chars().take(12).collect();
-        let state =
-            State { budget, dropped_bytes: 0, partial: [Vec::new(), Vec::new()], last_stderr: None, critical: None };
+        let state = State { budget, ..State::default() };
         Self { namespace, service, digest, state: Mutex::new(state) }
     }
 
@@ -102,6 +114,11 @@ impl GuestLog {
         self.lock().critical.is_some()
     }
 
+    /// Whether the guest said on stderr, at its end, that it got no more memory.
+    pub(crate) fn out_of_memory(&self) -> bool {
+        self.lock().out_of_memory
+    }
+
     fn flush(&self, state: &mut State, stream: Stream) {
         let raw = std::mem::take(state.partial_of(stream));
         if raw.is_empty() {
@@ -109,8 +126,11 @@ impl GuestLog {
         }
         let text = String::from_utf8_lossy(&raw);
         let line = one_line(text.trim_end_matches(['\r', '\n']), LINE_MAX);
-        if matches!(stream, Stream::Stderr) && !line.trim().is_empty() {
+        if matches!(stream, Stream::Stderr) && !line.trim().is_empty() && !line.starts_with(AFTERWORD) {
             state.last_stderr = Some(one_line(&line, LAST_WORDS_MAX));
+            let out = OUT_OF_MEMORY.iter().any(|said| line.contains(said));
+            state.out_for_good |= out && line.starts_with(FATAL);
+            state.out_of_memory = out || state.out_for_good;
         }
         let (level, target) = match stream {
             Stream::Stdout => (Level::Info, "stdout"),
@@ -200,8 +220,23 @@ mod tests {
         log.write(Stream::Stderr, b"first\nsec");
         log.write(Stream::Stderr, b"ond\x1b\n\n");
         assert_eq!(log.last_words().as_deref(), Some("second\\u{1b}"));
+        log.write(Stream::Stderr, b"note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace\n");
+        assert_eq!(log.last_words().as_deref(), Some("second\\u{1b}"), "what nobody here can follow is no last word");
         log.line(Level::Critical, "panic", "panicked at\nhome");
         assert_eq!(log.last_words().as_deref(), Some("panicked at\\nhome"));
+    }
+
+    #[test]
+    fn out_of_memory_is_heard_as_the_last_word() {
+        let log = log(0);
+        log.write(Stream::Stderr, b"memory is fine\n");
+        assert!(!log.out_of_memory());
+        log.write(Stream::Stderr, b"memory allocation of 8 bytes failed\nnote: run with `RUST_BACKTRACE=1` to see\n");
+        assert!(log.out_of_memory());
+        log.write(Stream::Stderr, b"peer: out of memory\nall is well again\n");
+        assert!(!log.out_of_memory());
+        log.write(Stream::Stderr, b"fatal error: runtime: out of memory\n\ngoroutine 1 [running]:\n");
+        assert!(log.out_of_memory(), "what follows is Go's own");
     }
 
     #[test]

@@ -3,12 +3,23 @@
 //! An [`Executor`] gets a [`Job`] that has been authorised, validated and routed, and gives back an [`Outcome`] with its
 //! receipt, or an [`ExecFailure`]. Executors know nothing of gRPC, tenants or where code comes from.
 
+mod choice;
+mod command;
+mod config;
+pub mod container;
 mod error;
+mod load;
 mod log;
+pub mod memexec;
+mod slots;
+mod stop;
 pub mod wasm;
 
+pub use choice::{Availability, Executors, Fact, Fallback, Report, survey};
+pub use config::{Allowance, BadSetting, Config, Native};
+
 pub use crate::domain::BoxFuture;
-use crate::domain::{Deadline, Digest, Kind, Limits, MetadataEntry, Namespace, Outcome};
+use crate::domain::{Deadline, Digest, ImageRef, Kind, Limits, MetadataEntry, Namespace, Outcome};
 use bytes::Bytes;
 pub use error::{Cause, ExecError, ExecFailure};
 use std::path::PathBuf;
@@ -21,9 +32,24 @@ pub struct Code {
     pub digest: Digest,
     /// What the bytes are.
     pub kind: Kind,
-    /// The file that holds the bytes: read, and checked against the digest, only when they have to be compiled. Not the
-    /// bytes themselves: calls and compilations that wait must not hold uploads in memory.
-    pub file: PathBuf,
+    /// Where the code itself is.
+    pub origin: Origin,
+}
+
+impl Code {
+    /// A container image; its digest is its manifest's.
+    pub fn image(image: ImageRef) -> Self {
+        Self { digest: image.digest(), kind: Kind::Image, origin: Origin::Image(image) }
+    }
+}
+
+/// Where code is. Not the bytes themselves: calls and compilations that wait must not hold uploads in memory.
+#[derive(Debug, Clone)]
+pub enum Origin {
+    /// The file that holds the bytes: read, and checked against the digest, only when they have to be compiled or loaded.
+    File(PathBuf),
+    /// An image that the container engine has, or gets from its registry.
+    Image(ImageRef),
 }
 
 /// One call, ready to run.
@@ -39,6 +65,8 @@ pub struct Job {
     pub method: String,
     /// The encoded request message.
     pub input: Bytes,
+    /// The same as canonical JSON, for commands (`GRPC_INPUT_DATA`); `None` where the type is not known, or above 64 KiB.
+    pub json: Option<String>,
     /// Request metadata that the guest may see.
     pub metadata: Vec<MetadataEntry>,
     /// When to stop.
@@ -60,11 +88,16 @@ pub struct Streams {
 
 /// Something that runs guests.
 pub trait Executor: Send + Sync {
+    /// Whether code of this kind may run for this namespace, here and now. Asked before anything of it is kept.
+    ///
+    /// * errors: `NativeOff`, `Unavailable`, `ImageNotAllowed`: which setting, or what of this machine, stands against it.
+    fn accepts(&self, namespace: &Namespace, kind: Kind) -> Result<(), ExecError>;
+
     /// Makes code ready to run, so that the first call does not wait for the compiler. Nothing of it runs.
     ///
     /// * errors: why it will never run here.
     /// * cancel: safe; the work goes on for whoever calls next.
-    fn prepare<'a>(&'a self, code: &'a Code) -> BoxFuture<'a, Result<(), ExecError>>;
+    fn prepare<'a>(&'a self, namespace: &'a Namespace, code: &'a Code) -> BoxFuture<'a, Result<(), ExecError>>;
 
     /// Runs one call. Dropping the future stops the guest: wasm ends at its next yield, at most one tick later.
     fn run(&self, job: Job) -> BoxFuture<'_, Result<Outcome, ExecFailure>>;

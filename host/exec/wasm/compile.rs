@@ -1,9 +1,9 @@
 //! The compiler: few at a time, on threads that give way to calls.
 
 use super::lanes::lower_priority;
-use super::programs::blocking;
 use crate::domain::one_line;
 use crate::exec::ExecError;
+use crate::exec::load::blocking;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use tokio::sync::Semaphore;

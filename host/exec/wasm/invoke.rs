@@ -6,7 +6,8 @@ use super::limiter::{Limiter, MemoryBudget};
 use super::programs::{Entry, Handler, Program};
 use super::stdio::{ReplyBuffer, Sink};
 use super::verdict::{Verdict, reply_too_large};
-use crate::domain::{Fault, FaultCode};
+use crate::domain::Fault;
+use crate::exec::command::{self, End};
 use crate::exec::log::{GuestLog, Stream};
 use crate::exec::{ExecError, Job, Streams};
 use bytes::Bytes;
@@ -21,13 +22,12 @@ use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi::{I32Exit, WasiCtx};
 
-/// What a guest answered.
-pub(super) type Reply = Result<Bytes, Fault>;
+pub(super) use crate::exec::command::Reply;
 
+/// What a command is told its own name is; the same for every artifact, as nothing of a call has a name of its own.
+const PROGRAM: &str = "plugin";
 /// Fuel of a call that nobody limits. Half of what the counter holds, so that nothing can wrap.
 const UNLIMITED_FUEL: u64 = u64::MAX / 2;
-/// A command's code for gRPC code n is 64 + n. Source: design.md section 2.
-const EXIT_BASE: i32 = 64;
 
 /// Counters that outlive the instance: read after it was dropped at its deadline.
 #[derive(Debug, Default)]
@@ -138,7 +138,7 @@ impl Invocation {
 
     async fn run_command(mut self, pre: &CommandPre<Guest>) -> Result<Reply, ExecError> {
         let reply = Arc::new(ReplyBuffer::new(self.job.limits.output_bytes));
-        let argv = [self.job.namespace.as_str().to_owned(), self.job.service.clone(), self.job.method.clone()];
+        let argv: Vec<String> = std::iter::once(PROGRAM.to_owned()).chain(command::argv(&self.job)).collect();
         let input = std::mem::take(&mut self.job.input);
         let wasi = self.wasi(input, Sink::Reply(Arc::clone(&reply)), &argv);
         let mut store = self.store(pre.engine(), wasi)?;
@@ -167,7 +167,6 @@ impl Invocation {
 
     /// WASI as a guest sees it: no folders, no sockets, no inherited anything.
     fn wasi(&self, stdin: Bytes, stdout: Sink, argv: &[String]) -> WasiCtx {
-        let deadline_ms = self.job.deadline.remaining().as_millis().to_string();
         let mut wasi = WasiCtx::builder();
         wasi.stdin(MemoryInputPipe::new(stdin))
             .stdout(stdout)
@@ -175,12 +174,8 @@ impl Invocation {
             .wall_clock(CoarseWall)
             .monotonic_clock(CoarseMonotonic(Instant::now()))
             .max_random_size(self.job.limits.random_bytes);
-        if let [namespace, service, method] = argv {
-            wasi.args(argv)
-                .env("COLLECTOR_NAMESPACE", namespace)
-                .env("COLLECTOR_SERVICE", service)
-                .env("COLLECTOR_METHOD", method)
-                .env("COLLECTOR_DEADLINE_MS", deadline_ms);
+        if !argv.is_empty() {
+            wasi.args(argv).envs(&command::environment(&self.job));
         }
         wasi.build()
     }
@@ -244,14 +239,8 @@ impl Invocation {
         }
     }
 
-    /// What a command's exit code means. Source: design.md, the command contract.
     fn exited(&self, code: i32) -> Result<Reply, ExecError> {
-        self.log.finish(); // completes the last line on stderr
-        let last_words = self.log.last_words();
-        match FaultCode::from_number(code.saturating_sub(EXIT_BASE)) {
-            Some(code) => Ok(Err(Fault { code, message: last_words.unwrap_or_default(), details: Vec::new() })),
-            None => Err(ExecError::Exit { code, last_words }),
-        }
+        command::answer(End::Exit(code), Bytes::new(), &self.log, &self.job.limits)
     }
 
     fn classify(&self, why: &wasmtime::Error, store: &Store<Guest>) -> ExecError {

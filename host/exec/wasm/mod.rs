@@ -25,8 +25,10 @@ mod verdict;
 pub use config::Config;
 pub(crate) use imports::is_granted;
 
+use super::slots::Slots;
+use super::stop::stoppable;
 use super::{BoxFuture, Code, ExecError, ExecFailure, Executor, Job, Streams};
-use crate::domain::{Outcome, Receipt};
+use crate::domain::{Kind, Namespace, Outcome, Receipt};
 use crate::lifecycle::Lifecycle;
 use invoke::{Invocation, Meter};
 use lanes::Lanes;
@@ -34,11 +36,18 @@ use limiter::MemoryBudget;
 use programs::{Program, Programs};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use ticker::Ticker;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tracing::Instrument as _;
+
+/// Whether the engine can run on this machine as it is configured.
+///
+/// * errors: why not.
+pub fn check(config: &Config) -> Result<(), anyhow::Error> {
+    engine::build(config).map(drop)
+}
 
 /// Name of this executor in receipts.
 const NAME: &str = "wasm";
@@ -49,9 +58,8 @@ pub struct WasmExecutor {
     lanes: Lanes,
     ticker: Ticker,
     memory: Arc<MemoryBudget>,
-    slots: Arc<Semaphore>,
+    slots: Slots,
     streams: Arc<Semaphore>,
-    waiting: AtomicUsize,
     config: Config,
     lifecycle: Lifecycle,
 }
@@ -89,9 +97,8 @@ impl WasmExecutor {
             programs: Programs::new(&engine, &config, folder, node_key, lifecycle.clone())?,
             lanes: Lanes::start()?,
             memory: Arc::new(MemoryBudget::new(config.total_memory_mib << 20)),
-            slots: Arc::new(Semaphore::new(config.slots)),
+            slots: Slots::new(config.slots, config.queue),
             streams: Arc::new(Semaphore::new(config.streams.min(config.slots))),
-            waiting: AtomicUsize::new(0),
             config,
             lifecycle,
         })
@@ -100,13 +107,7 @@ impl WasmExecutor {
     /// What the executor holds right now.
     pub async fn stats(&self) -> Stats {
         let (compiled, loaded, cached) = self.programs.stats().await;
-        Stats {
-            compiled,
-            loaded,
-            cached,
-            running: self.config.slots.saturating_sub(self.slots.available_permits()),
-            guest_memory: self.memory.used(),
-        }
+        Stats { compiled, loaded, cached, running: self.slots.running(), guest_memory: self.memory.used() }
     }
 
     /// * `streams`: of a streaming call.
@@ -116,7 +117,7 @@ impl WasmExecutor {
         }
         let arrived = Instant::now();
         let deadline = job.deadline.instant();
-        let (program, start) = self.stoppable(deadline, self.programs.get(&job.code)).await??;
+        let (program, start) = stoppable(&self.lifecycle, deadline, self.programs.get(&job.code)).await??;
         if streams.is_some() && !program.streams() {
             return Err(ExecError::NoStreaming.into());
         }
@@ -124,7 +125,7 @@ impl WasmExecutor {
             Some(_) => Some(Arc::clone(&self.streams).try_acquire_owned().map_err(|_full| ExecError::Busy)?),
             None => None,
         };
-        let slot = (self.stoppable(deadline, self.slot()).await??, share);
+        let slot = (stoppable(&self.lifecycle, deadline, self.slots.take()).await??, share);
         let queued = arrived.elapsed();
 
         let meter = Arc::new(Meter::default());
@@ -136,7 +137,7 @@ impl WasmExecutor {
             digest,
             version: None,
             fuel: self.config.metering.then(|| meter.fuel()),
-            peak_memory: meter.peak_memory(),
+            peak_memory: Some(meter.peak_memory()),
             queued,
             ran: began.elapsed(),
             start,
@@ -175,54 +176,21 @@ impl WasmExecutor {
         };
         // Its lines name the request on whichever thread it runs.
         let guest = Box::pin(guest.instrument(tracing::Span::current()));
-        let result = self.stoppable(deadline, self.lanes.run(guest, meter.yields(), slow)).await;
+        let result = stoppable(&self.lifecycle, deadline, self.lanes.run(guest, meter.yields(), slow)).await;
         if meter.yields().load(Ordering::Relaxed) > 0 {
             program.was_slow();
         }
         log.finish();
         result??
     }
-
-    /// `work`, or why it was stopped. The work comes first: an answer that is there at the deadline is an answer.
-    async fn stoppable<T>(&self, deadline: Instant, work: impl Future<Output = T>) -> Result<T, ExecError> {
-        tokio::select! {
-            biased;
-            done = timeout_at(deadline, work) => done.map_err(|_| ExecError::Deadline),
-            () = self.lifecycle.killed() => Err(ExecError::Draining),
-        }
-    }
-
-    /// Waits for a slot, unless too many wait already.
-    async fn slot(&self) -> Result<OwnedSemaphorePermit, ExecError> {
-        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
-            return Ok(slot);
-        }
-        let _place = Place::take(&self.waiting, self.config.queue)?;
-        Arc::clone(&self.slots).acquire_owned().await.map_err(ExecError::internal)
-    }
-}
-
-/// A place in the queue for slots, given back on drop.
-struct Place<'a>(&'a AtomicUsize);
-
-impl<'a> Place<'a> {
-    fn take(waiting: &'a AtomicUsize, most: usize) -> Result<Self, ExecError> {
-        let place = Self(waiting);
-        if waiting.fetch_add(1, Ordering::Relaxed) >= most {
-            return Err(ExecError::Busy); // dropping `place` gives it back
-        }
-        Ok(place)
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 impl Executor for WasmExecutor {
-    fn prepare<'a>(&'a self, code: &'a Code) -> BoxFuture<'a, Result<(), ExecError>> {
+    fn accepts(&self, _namespace: &Namespace, _kind: Kind) -> Result<(), ExecError> {
+        Ok(())
+    }
+
+    fn prepare<'a>(&'a self, _namespace: &'a Namespace, code: &'a Code) -> BoxFuture<'a, Result<(), ExecError>> {
         Box::pin(async move { self.programs.get(code).await.map(|_ready| ()) })
     }
 

@@ -5,9 +5,9 @@ use super::compile::Compiler;
 use super::imports::{self, Guest};
 use super::store_file::CompiledStore;
 use crate::domain::{Digest, Kind, Start, one_line};
+use crate::exec::load::{Loaded, blocking, read};
 use crate::exec::{Code, ExecError};
 use crate::lifecycle::Lifecycle;
-use moka::future::Cache;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -69,8 +69,7 @@ pub(super) struct Handler {
 /// All programs of a node.
 pub(super) struct Programs {
     shared: Arc<Shared>,
-    cache: Cache<Digest, Arc<Program>>,
-    lifecycle: Lifecycle,
+    ready: Loaded<Program>,
 }
 
 struct Shared {
@@ -100,16 +99,8 @@ impl Programs {
             compiled: AtomicU64::new(0),
             loaded: AtomicU64::new(0),
         };
-        // Least recently used goes first: a scan over many digests must not be able to keep busy ones out for good,
-        // and every newcomer has to be usable at once.
-        let cost =
-            |_: &Digest, program: &Arc<Program>| u32::try_from(program.code_bytes + PROGRAM_COST).unwrap_or(u32::MAX);
-        let cache = Cache::builder()
-            .weigher(cost)
-            .max_capacity(config.programs_mib << 20)
-            .eviction_policy(moka::policy::EvictionPolicy::lru())
-            .build();
-        Ok(Self { shared: Arc::new(shared), cache, lifecycle })
+        let cost = |program: &Program| program.code_bytes + PROGRAM_COST;
+        Ok(Self { shared: Arc::new(shared), ready: Loaded::new(config.programs_mib, cost, lifecycle) })
     }
 
     /// The program for `code`. However many ask at once, it is loaded or compiled once.
@@ -117,40 +108,27 @@ impl Programs {
     /// * errors: `Missing`, `Imports`, `Compile`, `Internal`; `Busy` if too many wait for the compiler.
     /// * cancel: safe; loading goes on in a task of its own, so that the next call finds it.
     pub(super) async fn get(&self, code: &Code) -> Result<(Arc<Program>, Start), ExecError> {
-        if let Some(program) = self.cache.get(&code.digest).await {
-            return Ok((program, Start::Warm));
-        }
-        let program = match self.prepare(code).await {
-            // Perhaps it was another namespace's file that was missing, for which this call only waited.
-            Err(ExecError::Missing) => self.prepare(code).await,
-            prepared => prepared,
+        let make = |code: Code| {
+            let shared = Arc::clone(&self.shared);
+            async move { shared.prepare(&code).await }
         };
-        Ok((program?, Start::Cold))
-    }
-
-    async fn prepare(&self, code: &Code) -> Result<Arc<Program>, ExecError> {
-        let (cache, shared, code) = (self.cache.clone(), Arc::clone(&self.shared), code.clone());
-        let task = self
-            .lifecycle
-            .spawn(async move { cache.try_get_with(code.digest, async { shared.prepare(&code).await }).await });
-        task.await.map_err(ExecError::internal)?.map_err(|shared| (*shared).clone())
+        self.ready.get(code, make).await
     }
 
     /// Compiled, loaded from disk, in memory.
     pub(super) async fn stats(&self) -> (u64, u64, u64) {
-        self.cache.run_pending_tasks().await;
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        (count(&self.shared.compiled), count(&self.shared.loaded), self.cache.entry_count())
+        (count(&self.shared.compiled), count(&self.shared.loaded), self.ready.count().await)
     }
 }
 
 impl Shared {
-    async fn prepare(self: Arc<Self>, code: &Code) -> Result<Arc<Program>, ExecError> {
+    async fn prepare(self: Arc<Self>, code: &Code) -> Result<Program, ExecError> {
         let component = match self.load(code.digest).await? {
             Some(component) => component,
             None => self.compile(code).await?,
         };
-        self.link(&component, code.kind).map(Arc::new)
+        self.link(&component, code.kind)
     }
 
     /// From disk; `None` if it is not there, not ours, or not what the engine takes any more.
@@ -199,6 +177,7 @@ impl Shared {
                 let pre = CommandPre::new(pre).map_err(|why| ExecError::Compile(one_line(&why.to_string(), 512)))?;
                 Entry::Command(pre)
             }
+            Kind::NativeElf | Kind::Image => return Err(ExecError::Compile("it is no component".to_owned())),
         };
         let image = component.image_range();
         let code_bytes = (image.end as usize).saturating_sub(image.start as usize);
@@ -219,20 +198,4 @@ impl Shared {
             ExecError::Imports(missing)
         }
     }
-}
-
-async fn read(code: &Code) -> Result<Vec<u8>, ExecError> {
-    let (file, digest) = (code.file.clone(), code.digest);
-    let whole = move || std::fs::read(file).map(|bytes| (Digest::of(&bytes) == digest).then_some(bytes));
-    match blocking(whole).await? {
-        Ok(whole) => whole.ok_or(ExecError::Missing),
-        Err(why) if why.kind() == std::io::ErrorKind::NotFound => Err(ExecError::Missing),
-        // Too many open files, say: nothing is wrong with the artifact.
-        Err(why) => Err(ExecError::internal(why)),
-    }
-}
-
-/// Runs `work` where blocking is allowed.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ExecError> {
-    tokio::task::spawn_blocking(work).await.map_err(ExecError::internal)
 }
