@@ -10,6 +10,7 @@
 pub mod artifacts;
 pub mod deployments;
 mod error;
+mod json;
 mod stream;
 
 pub use error::DispatchError;
@@ -23,6 +24,7 @@ use crate::tenancy::{Caller, Permit, Tenancy, Verb};
 use artifacts::{Artifact, Artifacts};
 use bytes::Bytes;
 use deployments::{Active, Deployments};
+use json::Types;
 use std::sync::Arc;
 use stream::Stage;
 
@@ -61,6 +63,7 @@ pub struct Served {
 #[derive(Debug, Clone)]
 pub struct Ready {
     permit: Permit,
+    snapshot: Arc<Snapshot>,
     method: MethodRef,
     active: Arc<Active>,
 }
@@ -94,7 +97,7 @@ impl Dispatcher {
         // Taken out of the call, so that the upload's buffer is gone before the guest runs.
         let source = std::mem::replace(&mut call.code, CodeSource::Deployed);
         let verb = match &source {
-            CodeSource::Bytes(_) => Verb::Deploy,
+            CodeSource::Bytes(_) | CodeSource::Image(_) => Verb::Deploy, // code that the caller chooses
             CodeSource::Artifact(_) | CodeSource::Deployed => Verb::Invoke,
         };
         let permit = self.parts.tenancy.authorize(caller, &call.namespace, verb)?;
@@ -107,12 +110,18 @@ impl Dispatcher {
         let valid = registry::validate(&permit, call, schema, &snapshot)?;
         let (service, method) = (valid.service().to_owned(), valid.method().cloned());
         let call = valid.into_call();
+        let types = match schema {
+            Some(schema) => Types::Own(schema),
+            None => Types::Registered(&self.parts.registry, &snapshot),
+        };
+        let json = types.json(&found.code, method.as_ref(), &call.input, deadline).await;
         let job = Job {
             code: found.code,
             namespace: call.namespace,
             service,
             method: call.method.as_str().to_owned(),
             input: call.input,
+            json,
             metadata: call.metadata,
             deadline,
             limits,
@@ -133,6 +142,7 @@ impl Dispatcher {
         let stored = match source {
             CodeSource::Bytes(bytes) => self.parts.artifacts.admit(permit, bytes).await?,
             CodeSource::Artifact(digest) => self.parts.artifacts.find(permit, &digest).await?,
+            CodeSource::Image(image) => return Ok(Found { code: Code::image(image), artifact: None, version: None }),
             CodeSource::Deployed => {
                 let service = snapshot.find_service(&call.service).map_err(|why| match why {
                     registry::CallError::NoService { .. } => DispatchError::NotDeployed,
@@ -157,7 +167,8 @@ impl Dispatcher {
         method: &MethodName,
     ) -> Result<Ready, DispatchError> {
         let permit = self.parts.tenancy.authorize(caller, namespace, Verb::Invoke)?;
-        let method = self.parts.registry.snapshot(namespace).find_method(service, method)?;
+        let snapshot = self.parts.registry.snapshot(namespace);
+        let method = snapshot.find_method(service, method)?;
         let full = &method.service().name;
         let Some(active) = self.parts.deployments.active(namespace, full) else {
             return Err(DispatchError::NoImplementation(full.to_string()));
@@ -165,7 +176,7 @@ impl Dispatcher {
         if self.parts.lifecycle.is_draining() {
             return Err(DispatchError::Draining);
         }
-        Ok(Ready { permit, method, active })
+        Ok(Ready { permit, snapshot, method, active })
     }
 
     /// Answers a native unary call.
@@ -182,7 +193,10 @@ impl Dispatcher {
             return Err(input_too_large(self.limits.input_bytes).into());
         }
         registry::check_input(ready.method(), &input)?;
-        let job = ready.job(input, metadata, deadline.at_most(self.limits.deadline()), self.limits.clone());
+        let deadline = deadline.at_most(self.limits.deadline());
+        let types = Types::Registered(&self.parts.registry, &ready.snapshot);
+        let json = types.json(&ready.active.code, Some(&ready.method), &input, deadline).await;
+        let job = Job { json, ..ready.job(input, metadata, deadline, self.limits.clone()) };
         self.run(&ready.permit, job, Some(ready.active.version), Some(&ready.method)).await
     }
 

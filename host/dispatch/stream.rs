@@ -87,6 +87,7 @@ impl Ready {
             service: self.method.service().name.to_string(),
             method: self.method.method().name.clone(),
             input,
+            json: None,
             metadata,
             deadline,
             limits,

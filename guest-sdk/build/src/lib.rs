@@ -5,9 +5,9 @@
 //! ```
 //!
 //! For every message there is a struct, for every service `Greeter` a trait `Greeter` to implement, its methods unary or
-//! streaming as the contract says, and a type `GreeterService<T>` to export; `collector_guest::include_proto!("greeter.v1")` brings them in. The component also
-//! gets the descriptors of all that, in a custom section named [`SECTION`], so that a node knows the plugin's types
-//! without running it.
+//! streaming as the contract says, and a type `GreeterService<T>` to export;
+//! `collector_guest::include_proto!("greeter.v1")` brings them in. The component, or the native command, also gets the
+//! descriptors of all that, in a section named [`SECTION`], so that a node knows the plugin's types without running it.
 //!
 //! Everything needed is a Rust crate: no `protoc`. A mistake in a `.proto` file stops the build with `file:line:column`.
 //! Call it once per build script, with all files, since a component has one set of descriptors.
@@ -21,7 +21,7 @@ pub use error::Error;
 use descriptors::Schema;
 use std::path::{Component, Path, PathBuf};
 
-/// Name of the custom section that holds the plugin's `google.protobuf.FileDescriptorSet`.
+/// Name of the section that holds the plugin's `google.protobuf.FileDescriptorSet`.
 pub const SECTION: &str = "collector:descriptors";
 
 /// Compiles one file; imports are looked up from the first folder of its path. Ends the build with a message if it is wrong.

@@ -37,7 +37,8 @@ struct Generator {
 impl ServiceGenerator for Generator {
     fn generate(&mut self, service: Service, code: &mut String) {
         // Writing to a String cannot fail.
-        let _ = write_trait(&service, code).and_then(|()| write_plugin(&service, code));
+        let home = self.home.as_deref() == Some(&service.package);
+        let _ = write_trait(&service, code).and_then(|()| write_plugin(&service, home, code));
     }
 
     fn finalize_package(&mut self, package: &str, code: &mut String) {
@@ -86,7 +87,8 @@ fn signature(method: &Method) -> String {
     )
 }
 
-fn write_plugin(service: &Service, code: &mut String) -> std::fmt::Result {
+/// * `home`: the descriptors stand in the same module.
+fn write_plugin(service: &Service, home: bool, code: &mut String) -> std::fmt::Result {
     let Service { name, proto_name, package, methods, .. } = service;
     let full = full_name(package, proto_name);
     writeln!(
@@ -102,6 +104,11 @@ fn write_plugin(service: &Service, code: &mut String) -> std::fmt::Result {
         "    fn call(context: &::collector_guest::Context, method: &str, input: &[u8]) \
          -> ::core::result::Result<::collector_guest::prost::alloc::vec::Vec<u8>, ::collector_guest::Fault> {{"
     )?;
+    if home {
+        // `#[used]` keeps the section in a native command since Rust 1.89; before, the linker drops what nobody refers to.
+        writeln!(code, "        #[cfg(target_os = \"linux\")]")?;
+        writeln!(code, "        let _ = ::core::hint::black_box(&COLLECTOR_DESCRIPTORS);")?;
+    }
     if methods.iter().all(streams) {
         writeln!(code, "        let _ = (context, input);")?;
     }
@@ -157,18 +164,16 @@ fn stream_arm(method: &Method) -> String {
     format!("::collector_guest::codegen::{kind}({input:?}, context, exchange, T::{})", method.name)
 }
 
-/// The node reads this section at upload. `#[used]` keeps it through link-time optimisation, and stripping takes only
-/// sections for debuggers.
+/// The node reads this section at upload, of components and of native commands for Linux. `#[used]` keeps it through
+/// link-time optimisation, and stripping takes only sections for debuggers.
 fn write_descriptors(len: usize, code: &mut String) -> std::fmt::Result {
     let section = crate::SECTION;
     writeln!(
         code,
-        r#"#[cfg(target_family = "wasm")]
-const _: () = {{
-    #[used]
-    #[allow(unsafe_code, reason = "a custom section is data; nothing runs")]
-    #[unsafe(link_section = "{section}")]
-    static DESCRIPTORS: [u8; {len}] = *include_bytes!(concat!(env!("OUT_DIR"), "/{DESCRIPTORS}"));
-}};"#
+        r#"#[cfg(any(target_family = "wasm", target_os = "linux"))]
+#[used]
+#[allow(unsafe_code, reason = "a custom section is data; nothing runs")]
+#[unsafe(link_section = "{section}")]
+static COLLECTOR_DESCRIPTORS: [u8; {len}] = *include_bytes!(concat!(env!("OUT_DIR"), "/{DESCRIPTORS}"));"#
     )
 }

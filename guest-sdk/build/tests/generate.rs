@@ -72,6 +72,7 @@ fn a_service_is_a_trait_and_a_plugin() {
         "type.googleapis.com/greeter.v1.HelloRequest",
         "::collector_guest::prost::Message",
         "#[unsafe(link_section = \"collector:descriptors\")]",
+        "black_box(&COLLECTOR_DESCRIPTORS)",
     ] {
         assert!(code.contains(part), "{part} is not in:\n{code}");
     }
@@ -86,7 +87,7 @@ fn descriptors_are_small_and_named_by_package() {
     assert_eq!(file.name(), "greeter/v1/greeter.proto");
     assert_eq!(file.service[0].name(), "Greeter");
     assert_eq!(file.source_code_info, None);
-    assert!(project.code("greeter.v1").contains(&format!("static DESCRIPTORS: [u8; {}]", bytes.len())));
+    assert!(project.code("greeter.v1").contains(&format!("static COLLECTOR_DESCRIPTORS: [u8; {}]", bytes.len())));
 }
 
 #[test]

@@ -1,11 +1,10 @@
 //! Looking into a component without running or compiling it.
 
+use super::DESCRIPTORS;
 use crate::domain::{Kind, one_line, some_of};
 use crate::registry::{Schema, SchemaError};
 use wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};
 
-/// The custom section in which the SDK puts the service's descriptors. Source: design.md section 2.
-const DESCRIPTORS: &str = "collector:descriptors";
 /// The guest interface that this node speaks, without its patch version.
 const HANDLER: &str = "collector:plugin/handler@0.1.";
 /// The same, whatever its version.

@@ -5,14 +5,16 @@
 //! change together, under the index's lock, so that neither knows of something that the other does not.
 
 mod component;
+mod elf;
 mod index;
 mod sniff;
 
 pub use component::{Component, ComponentError};
+pub use elf::{Elf, ElfError};
 pub use sniff::{Found, sniff};
 
-use crate::domain::{Digest, Kind, Namespace};
-use crate::exec::Code;
+use crate::domain::{Digest, ImageRef, Kind, Namespace};
+use crate::exec::{Code, ExecError, Origin};
 use crate::registry::Schema;
 use crate::tenancy::Permit;
 use bytes::Bytes;
@@ -24,6 +26,13 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// The section in which the SDK puts the service's descriptors, in components and in native binaries alike. Source:
+/// design.md section 2.
+const DESCRIPTORS: &str = "collector:descriptors";
+
+/// Says whether code of a kind may run for a namespace; asked before anything of an upload is kept.
+pub type Accepts = Box<dyn Fn(&Namespace, Kind) -> Result<(), ExecError> + Send + Sync>;
 
 /// The `[artifacts]` section of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,7 +63,7 @@ pub struct Artifact {
     pub digest: Digest,
     /// What it is.
     pub kind: Kind,
-    /// What it says about itself; `None` for a component without descriptors.
+    /// What it says about itself; `None` without descriptors.
     pub schema: Option<Schema>,
     /// What it imports, as it names it.
     pub imports: Vec<String>,
@@ -69,6 +78,15 @@ pub struct Stored {
     pub artifact: Arc<Artifact>,
     /// What runs.
     pub code: Code,
+}
+
+impl Stored {
+    /// A container image: the engine keeps it, nothing of it is here, and it says nothing about itself.
+    pub fn image(image: ImageRef) -> Self {
+        let (digest, imports) = (image.digest(), Vec::new());
+        let artifact = Artifact { digest, kind: Kind::Image, schema: None, imports, bytes: 0 };
+        Self { artifact: Arc::new(artifact), code: Code::image(image) }
+    }
 }
 
 /// Why bytes did not become an artifact, or were not found.
@@ -88,9 +106,12 @@ pub enum ArtifactError {
     /// Nothing that runs here.
     #[error("{0}")]
     NotRunnable(Found),
-    /// A native binary where none may run.
-    #[error("native binaries do not run on this node; build the service for wasm32-wasip2 (setting exec.native)")]
-    NativeOff,
+    /// Of a kind that does not run for the namespace, or not on this machine.
+    #[error(transparent)]
+    Refused(#[from] ExecError),
+    /// A native binary that does not run here.
+    #[error(transparent)]
+    Elf(#[from] ElfError),
     /// A component that is broken or of a kind that does not run here.
     #[error("{0}")]
     Component(#[from] ComponentError),
@@ -120,6 +141,7 @@ const DESCRIPTOR_GROWTH: usize = 8;
 pub struct Artifacts {
     known: Cache<Digest, Arc<Artifact>>,
     index: Arc<Mutex<Index>>,
+    accepts: Accepts,
     max_bytes: usize,
     lookers: Arc<Semaphore>,
     uploads: Semaphore,
@@ -129,7 +151,13 @@ impl Artifacts {
     /// Opens the folder, lists what is in it, and removes what is over the bounds.
     ///
     /// * `pinned`: artifacts that deployments stand on; the bounds do not count them.
-    pub fn open(folder: &Path, config: &Config, pinned: Vec<(Namespace, Digest)>) -> io::Result<Self> {
+    /// * `accepts`: says what may be uploaded.
+    pub fn open(
+        folder: &Path,
+        config: &Config,
+        pinned: Vec<(Namespace, Digest)>,
+        accepts: Accepts,
+    ) -> io::Result<Self> {
         let index = Index::open(folder, config.disk_mib << 20, config.count, pinned)?;
         let cost = |_: &Digest, artifact: &Arc<Artifact>| {
             let descriptors = artifact.schema.as_ref().map_or(0, |schema| schema.encoded().len());
@@ -144,6 +172,7 @@ impl Artifacts {
         Ok(Self {
             known,
             index: Arc::new(Mutex::new(index)),
+            accepts,
             max_bytes: config.max_mib << 20,
             lookers: Arc::new(Semaphore::new(LOOKERS)),
             uploads: Semaphore::new(config.uploading_mib.max(config.max_mib) << 10),
@@ -165,6 +194,9 @@ impl Artifacts {
         }
         if bytes.len() > self.max_bytes {
             return Err(ArtifactError::TooLarge { bytes: bytes.len(), most: self.max_bytes });
+        }
+        if let Some(kind) = sniff(&bytes).kind() {
+            (self.accepts)(permit.namespace(), kind)?;
         }
         let held = u32::try_from(bytes.len() >> 10).unwrap_or(u32::MAX).max(1);
         let _room = self.uploads.try_acquire_many(held).map_err(|_full| ArtifactError::Busy)?;
@@ -256,7 +288,7 @@ impl Artifacts {
 
     /// What runs as this artifact of the namespace, whether or not its file is there at the moment.
     pub fn code(&self, namespace: &Namespace, digest: Digest, kind: Kind) -> Code {
-        Code { digest, kind, file: self.index().path(namespace, &digest) }
+        Code { digest, kind, origin: Origin::File(self.index().path(namespace, &digest)) }
     }
 
     /// Removes an artifact whose file turned out to be gone or damaged, so that it can be uploaded again.
@@ -331,7 +363,7 @@ impl Room<'_> {
     }
 }
 
-/// Looks into bytes without keeping or running them.
+/// Looks into bytes without keeping or running them, whether or not they may run here.
 pub fn inspect(digest: Digest, bytes: &[u8]) -> Result<Artifact, ArtifactError> {
     match sniff(bytes) {
         Found::Component => {
@@ -340,7 +372,10 @@ pub fn inspect(digest: Digest, bytes: &[u8]) -> Result<Artifact, ArtifactError> 
             let Component { imports, schema, .. } = component;
             Ok(Artifact { digest, kind, schema, imports, bytes: bytes.len() as u64 })
         }
-        Found::Elf => Err(ArtifactError::NativeOff),
+        Found::Elf => {
+            let Elf { schema } = Elf::read(bytes)?;
+            Ok(Artifact { digest, kind: Kind::NativeElf, schema, imports: Vec::new(), bytes: bytes.len() as u64 })
+        }
         other => Err(ArtifactError::NotRunnable(other)),
     }
 }

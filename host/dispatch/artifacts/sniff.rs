@@ -1,5 +1,6 @@
 //! What uploaded bytes are, from how they begin. Source: design.md section 2.
 
+use crate::domain::Kind;
 use std::fmt;
 
 /// What was found.
@@ -19,6 +20,18 @@ pub enum Found {
     Script,
     /// None of these.
     Unknown,
+}
+
+impl Found {
+    /// What bytes that begin so can be that runs here, as far as their beginning tells: handlers and commands are told
+    /// apart by looking into them, and run in the same place.
+    pub fn kind(self) -> Option<Kind> {
+        match self {
+            Self::Component => Some(Kind::WasmHandler),
+            Self::Elf => Some(Kind::NativeElf),
+            Self::CoreModule | Self::Text | Self::Precompiled | Self::Script | Self::Unknown => None,
+        }
+    }
 }
 
 /// Decides by the first bytes.
@@ -42,8 +55,8 @@ impl fmt::Display for Found {
             Self::CoreModule => "the binary is a core WebAssembly module, not a component: build it for wasm32-wasip2",
             Self::Text => "the binary is WebAssembly text: send the component that it compiles to",
             Self::Precompiled => "the binary is precompiled code (.cwasm), which is never loaded: send the component",
-            Self::Elf => "the binary is a native (ELF) binary: build it for wasm32-wasip2",
-            Self::Script => "the binary is a script: send a WebAssembly component, built for wasm32-wasip2",
+            Self::Elf => "a native (ELF) binary",
+            Self::Script => "the binary is a script: send a WebAssembly component, built for wasm32-wasip2, or a static native program",
             Self::Unknown => {
                 "the binary is nothing that runs here: send a WebAssembly component, built for wasm32-wasip2"
             }

@@ -3,9 +3,9 @@
 use super::error::DeployError;
 use super::{Deployment, Deployments, Version, record};
 use crate::dispatch::artifacts::{Artifact, Stored};
-use crate::domain::{DeploymentName, Digest, Namespace, ServiceName};
+use crate::domain::{DeploymentName, Digest, ImageRef, Namespace, ServiceName};
 use crate::exec::wasm::is_granted;
-use crate::exec::{Code, ExecError};
+use crate::exec::{Code, ExecError, Origin};
 use crate::registry::{Change, Edit, RegistryError, Snapshot, Staged, now};
 use crate::store::{Change as StoreChange, StoreError};
 use crate::tenancy::Permit;
@@ -25,6 +25,14 @@ pub struct Order {
     pub validate_only: bool,
     /// Leave the active version as it is.
     pub keep_inactive: bool,
+}
+
+/// A version to be.
+struct New {
+    artifact: Arc<Artifact>,
+    image: Option<ImageRef>,
+    services: Vec<ServiceName>,
+    keep_inactive: bool,
 }
 
 /// What a deployment changes.
@@ -118,10 +126,18 @@ impl Deployments {
             Some(name) => name.clone(),
             None => first.as_str().parse()?,
         };
-        if !order.validate_only {
-            self.prepare(permit, &order.stored.code).await?;
+        // Both ask whether it may run here: what was uploaded once may have been ruled out since.
+        match order.validate_only {
+            true => self.executor.accepts(permit.namespace(), artifact.kind)?,
+            false => self.prepare(permit, &order.stored.code).await?,
         }
-        let (staged, (next, number)) = self.stage(permit, &artifact, &name, wanted, order.keep_inactive).await?;
+        let image = match order.stored.code.origin {
+            Origin::Image(image) => Some(image),
+            Origin::File(_) => None,
+        };
+        let new = New { artifact: Arc::clone(&artifact), image, services: wanted, keep_inactive: order.keep_inactive };
+        let kept_here = new.image.is_none();
+        let (staged, (next, number)) = self.stage(permit, &name, new).await?;
         let plan = Plan { changes: staged.changes().to_vec(), breaking: staged.breaking().to_vec(), powers };
         if order.validate_only {
             return Ok(Deployed { deployment: None, plan });
@@ -129,7 +145,9 @@ impl Deployments {
         if !plan.breaking.is_empty() {
             return Err(RegistryError::Breaking(plan.breaking).into());
         }
-        self.artifacts.pin(permit, &artifact.digest).await?;
+        if kept_here {
+            self.artifacts.pin(permit, &artifact.digest).await?;
+        }
         let deployment = match self.commit(permit, staged, &name, Some(next)).await {
             Ok(deployment) => deployment.ok_or(DeployError::NotFound)?,
             Err(why) => {
@@ -151,7 +169,7 @@ impl Deployments {
 
     /// Compiles before anything changes: what cannot run is not activated.
     async fn prepare(&self, permit: &Permit, code: &Code) -> Result<(), DeployError> {
-        let ready = self.executor.prepare(code).await;
+        let ready = self.executor.prepare(permit.namespace(), code).await;
         if matches!(ready, Err(ExecError::Missing)) {
             self.artifacts.forget(permit, &code.digest).await; // so that the next upload is kept
         }
@@ -162,29 +180,25 @@ impl Deployments {
     async fn stage(
         self: &Arc<Self>,
         permit: &Permit,
-        artifact: &Arc<Artifact>,
         name: &DeploymentName,
-        wanted: Vec<ServiceName>,
-        keep_inactive: bool,
+        new: New,
     ) -> Result<(Staged, (Deployment, u32)), DeployError> {
-        let (this, artifact, name, namespace) =
-            (Arc::clone(self), Arc::clone(artifact), name.clone(), permit.namespace().clone());
+        let (this, name, namespace) = (Arc::clone(self), name.clone(), permit.namespace().clone());
         let edit = move |snapshot: &Snapshot| {
-            let next = this.full_names(snapshot, &artifact, &name, wanted);
-            let next =
-                next.and_then(|services| this.with_version(&namespace, &name, &artifact, services, keep_inactive));
+            let next = this.full_names(snapshot, &new, &name);
+            let next = next.and_then(|services| this.with_version(&namespace, &name, &new, services));
             let (next, number) = match next {
                 Ok(next) => next,
                 Err(why) => return Ok((Edit::default(), Err(why))),
             };
-            let named: Vec<String> = match (&artifact.schema, next.version(number)) {
+            let named: Vec<String> = match (&new.artifact.schema, next.version(number)) {
                 (None, Some(version)) => version.services.iter().map(ToString::to_string).collect(),
                 _ => Vec::new(),
             };
             let (services, files) = this.left_over(&namespace, &name, Some(&next));
             let elsewhere = this.files_of_others(&namespace, &name);
             let old = next.versions.iter().flat_map(|version| version.files.clone());
-            let edit = Edit::of_component(artifact.schema.as_ref(), &named)?
+            let edit = Edit::of_component(new.artifact.schema.as_ref(), &named)?
                 .without(snapshot, services, files)
                 .with_renames(snapshot, old.filter(|file| !elsewhere.contains(file)).collect());
             Ok((edit, Ok((next, number))))
@@ -214,20 +228,14 @@ impl Deployments {
     }
 
     /// The services by their full names, none of which may be somebody else's.
-    fn full_names(
-        &self,
-        snapshot: &Snapshot,
-        artifact: &Artifact,
-        name: &DeploymentName,
-        wanted: Vec<ServiceName>,
-    ) -> Result<Vec<Arc<str>>, DeployError> {
-        let mut services = Vec::with_capacity(wanted.len());
+    fn full_names(&self, snapshot: &Snapshot, new: &New, name: &DeploymentName) -> Result<Vec<Arc<str>>, DeployError> {
+        let mut services = Vec::with_capacity(new.services.len());
         let owners = self.owners(snapshot.namespace());
-        for service in wanted {
-            let full: Arc<str> = match artifact.schema {
+        for service in &new.services {
+            let full: Arc<str> = match new.artifact.schema {
                 Some(_) => service.as_str().into(),
                 None => {
-                    let found = snapshot.find_service(&service);
+                    let found = snapshot.find_service(service);
                     Arc::clone(&found.map_err(|_| DeployError::NotRegistered(service.to_string()))?.name)
                 }
             };
@@ -254,9 +262,8 @@ impl Deployments {
         &self,
         namespace: &Namespace,
         name: &DeploymentName,
-        artifact: &Artifact,
+        new: &New,
         services: Vec<Arc<str>>,
-        keep_inactive: bool,
     ) -> Result<(Deployment, u32), DeployError> {
         let all = self.of(namespace);
         let mut next = match self.get(namespace, name) {
@@ -264,8 +271,8 @@ impl Deployments {
             None if all.len() >= self.config.count => return Err(DeployError::TooMany(self.config.count)),
             None => Deployment::new(namespace.clone(), name.clone()),
         };
-        let number = next.add(artifact, services);
-        if !keep_inactive {
+        let number = next.add(new, services);
+        if !new.keep_inactive {
             next.active = number;
         }
         next.forget_oldest(self.config.versions, number);
@@ -285,7 +292,7 @@ impl Deployments {
     ) -> Result<Arc<Deployment>, DeployError> {
         let before = self.get(permit.namespace(), name).ok_or(DeployError::NotFound)?;
         let version = before.version(number).ok_or_else(|| no_version(&before, number))?;
-        self.prepare(permit, &self.artifacts.code(permit.namespace(), version.digest, version.kind)).await?;
+        self.prepare(permit, &version.code(&self.artifacts, permit.namespace())).await?;
         let number = version.number;
         let staged = self.registry.hold(permit).await?;
         // As it is now, with the turn held.
@@ -383,9 +390,11 @@ impl Deployment {
     }
 
     /// Adds a version, unless the newest is the same; returns its number.
-    fn add(&mut self, artifact: &Artifact, services: Vec<Arc<str>>) -> u32 {
+    fn add(&mut self, new: &New, services: Vec<Arc<str>>) -> u32 {
+        let New { artifact, image, .. } = new;
         if let Some(newest) = self.versions.last()
             && newest.digest == artifact.digest
+            && newest.image == *image
             && newest.services == services
         {
             return newest.number;
@@ -395,6 +404,7 @@ impl Deployment {
             number: self.newest,
             digest: artifact.digest,
             kind: artifact.kind,
+            image: image.clone(),
             bytes: artifact.bytes,
             services,
             imports: artifact.imports.clone(),

@@ -12,7 +12,7 @@ pub use change::{Deployed, Order, Plan, Power, powers};
 pub use error::DeployError;
 
 use super::artifacts::Artifacts;
-use crate::domain::{DeploymentName, Digest, Kind, Namespace};
+use crate::domain::{DeploymentName, Digest, ImageRef, Kind, Namespace};
 use crate::exec::{Code, Executor};
 use crate::lifecycle::Lifecycle;
 use crate::registry::Registry;
@@ -71,7 +71,9 @@ pub struct Version {
     pub digest: Digest,
     /// What it is.
     pub kind: Kind,
-    /// Its size.
+    /// Which image, where it is no artifact of this node.
+    pub image: Option<ImageRef>,
+    /// Its size; of an image 0.
     pub bytes: u64,
     /// Full names of the services that it answers.
     pub services: Vec<Arc<str>>,
@@ -81,6 +83,16 @@ pub struct Version {
     pub files: Vec<Arc<str>>,
     /// Unix microseconds.
     pub created_at: i64,
+}
+
+impl Version {
+    /// What runs as this version.
+    fn code(&self, artifacts: &Artifacts, namespace: &Namespace) -> Code {
+        match &self.image {
+            Some(image) => Code::image(image.clone()),
+            None => artifacts.code(namespace, self.digest, self.kind),
+        }
+    }
 }
 
 impl Deployment {
@@ -138,7 +150,8 @@ impl Stored {
     pub fn artifacts(&self) -> Vec<(Namespace, Digest)> {
         let of = |one: &Deployment| {
             let namespace = one.namespace.clone();
-            one.versions.iter().map(move |version| (namespace.clone(), version.digest)).collect::<Vec<_>>()
+            let kept = one.versions.iter().filter(|version| version.image.is_none());
+            kept.map(move |version| (namespace.clone(), version.digest)).collect::<Vec<_>>()
         };
         self.0.iter().flat_map(of).collect()
     }
@@ -214,7 +227,7 @@ impl Live {
     fn put(&mut self, artifacts: &Artifacts, deployment: Deployment) {
         self.take(&deployment.namespace, &deployment.name);
         if let Some(version) = deployment.version(deployment.active).filter(|_| deployment.active > 0) {
-            let code = artifacts.code(&deployment.namespace, version.digest, version.kind);
+            let code = version.code(artifacts, &deployment.namespace);
             let active = Arc::new(Active { version: version.number, code });
             let routes = self.routes.entry(deployment.namespace.clone()).or_default();
             for service in &version.services {

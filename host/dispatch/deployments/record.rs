@@ -50,6 +50,8 @@ struct VersionRecord {
     created_at: Option<Timestamp>,
     #[prost(string, repeated, tag = "8")]
     files: Vec<String>,
+    #[prost(string, tag = "9")]
+    image: String,
 }
 
 /// Reads all deployments of an earlier run.
@@ -77,6 +79,7 @@ pub(super) fn put(deployment: &Deployment) -> Change {
         imports: version.imports.clone(),
         created_at: Some(timestamp(version.created_at)),
         files: strings(&version.files),
+        image: version.image.as_ref().map(ToString::to_string).unwrap_or_default(),
     };
     let record = DeploymentRecord {
         namespace: deployment.namespace.to_string(),
@@ -120,10 +123,15 @@ fn read(record: DeploymentRecord) -> Option<Deployment> {
 }
 
 fn read_version(record: VersionRecord) -> Option<Version> {
-    let kind = [Kind::WasmHandler, Kind::WasmCommand].into_iter().find(|kind| kind.name() == record.kind)?;
+    let kind = Kind::from_name(&record.kind)?;
     let shared = |names: Vec<String>| names.into_iter().map(Into::into).collect();
+    let image = match record.image.as_str() {
+        "" => None,
+        name => Some(name.parse().ok()?),
+    };
     Some(Version {
         number: record.number,
+        image,
         digest: record.digest.strip_prefix("sha256:")?.parse().ok()?,
         kind,
         bytes: record.size_bytes,
