@@ -10,6 +10,7 @@ use crate::dispatch::artifacts::Artifacts;
 use crate::dispatch::deployments::{Deployments, Stored};
 use crate::dispatch::{Dispatcher, Parts};
 use crate::exec::wasm::{Stats, WasmExecutor};
+use crate::exec::{Executor as _, Executors, Report};
 use crate::lifecycle::Lifecycle;
 use crate::registry::{Registry, RegistryError};
 use crate::rpc::{self, Pages, Server, ServerError, Services, Web};
@@ -52,7 +53,8 @@ pub enum NodeError {
 pub struct Node {
     address: SocketAddr,
     id: String,
-    executor: Arc<WasmExecutor>,
+    wasm: Arc<WasmExecutor>,
+    executors: Arc<Executors>,
     lifecycle: Lifecycle,
     ready: watch::Sender<bool>,
     serving: Option<JoinHandle<()>>,
@@ -69,14 +71,18 @@ impl Node {
         let default = config.default_namespace()?;
         let server = Server::bind(config.server.clone()).await?;
         let lifecycle = Lifecycle::default();
-        let executor = WasmExecutor::new(config.wasm.clone(), &data.compiled(), data.key(), lifecycle.clone());
-        let executor = Arc::new(executor.map_err(NodeError::Engine)?);
+        let wasm = WasmExecutor::new(config.wasm.clone(), &data.compiled(), data.key(), lifecycle.clone());
+        let wasm = Arc::new(wasm.map_err(NodeError::Engine)?);
+        let (exec, memory_mib) = (config.exec.clone(), config.limits.memory_mib);
+        let node = (data.id(), data.key());
+        let executors = Executors::start(exec, Arc::clone(&wasm) as _, node, memory_mib, lifecycle.clone()).await;
+        let executors = Arc::new(executors);
         let ready = watch::Sender::new(false);
         let advertised = match config.server.advertised_address.as_str() {
             "" => server.address().to_string(),
             named => named.to_owned(),
         };
-        let services = services(&config, &data, &executor, advertised, ready.subscribe(), &lifecycle).await?;
+        let services = services(&config, &data, &executors, advertised, ready.subscribe(), &lifecycle).await?;
         let web = Web::new(&config.server, default.clone(), Arc::clone(&services.registry));
         let web = web.map_err(ConfigError::from)?;
         let door = rpc::door(services, &default);
@@ -84,7 +90,7 @@ impl Node {
         let longest = config.limits.deadline();
         let serving = lifecycle.spawn(server.run(web, door, longest, lifecycle.clone()));
         let id = data.id().to_owned();
-        let node = Self { address, id, executor, lifecycle, ready, serving: Some(serving), _data: data };
+        let node = Self { address, id, wasm, executors, lifecycle, ready, serving: Some(serving), _data: data };
         selfcheck::run(node.address).await.map_err(NodeError::SelfCheck)?;
         node.ready.send_replace(true);
         tracing::info!(%address, id = node.id, "serving");
@@ -103,7 +109,12 @@ impl Node {
 
     /// What the Wasm executor holds.
     pub async fn wasm_stats(&self) -> Stats {
-        self.executor.stats().await
+        self.wasm.stats().await
+    }
+
+    /// What runs code beside Wasm, and what does not and why.
+    pub fn executors(&self) -> Vec<Report> {
+        self.executors.reports()
     }
 
     /// Stops: unhealthy at once, no new calls, calls in flight finish within the grace period.
@@ -125,14 +136,16 @@ impl Node {
 async fn services(
     config: &Config,
     data: &DataFolder,
-    executor: &Arc<WasmExecutor>,
+    executor: &Arc<Executors>,
     advertised: String,
     ready: watch::Receiver<bool>,
     lifecycle: &Lifecycle,
 ) -> Result<Services, NodeError> {
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&data.records())?);
     let stored = Stored::read(&*store).await?;
-    let artifacts = Artifacts::open(&data.artifacts(), &config.artifacts, stored.artifacts());
+    let judge = Arc::clone(executor);
+    let accepts = Box::new(move |namespace: &_, kind| judge.accepts(namespace, kind));
+    let artifacts = Artifacts::open(&data.artifacts(), &config.artifacts, stored.artifacts(), accepts);
     let artifacts = Arc::new(artifacts.map_err(|why| DataError::Io { what: "list the artifacts", why })?);
     let registry =
         Registry::open(Arc::clone(&store), &rpc::built_in(), config.registry.clone(), lifecycle.clone()).await?;
@@ -155,16 +168,7 @@ async fn services(
         lifecycle: lifecycle.clone(),
     };
     let dispatcher = Arc::new(Dispatcher::new(parts, config.limits.clone()));
-    let catalogue = Catalogue::open(Arc::clone(&store), config.collections.clone()).await?;
-    let collections = Arc::new(Collections::new(collections::Parts {
-        tenancy,
-        registry: Arc::clone(&registry),
-        catalogue: Arc::new(catalogue),
-        store,
-        dispatcher: Arc::clone(&dispatcher),
-        lifecycle: lifecycle.clone(),
-    }));
-    collections.resume().await?;
+    let collections = collections(config, store, &registry, &dispatcher, lifecycle).await?;
     Ok(Services {
         dispatcher,
         registry,
@@ -180,6 +184,27 @@ async fn services(
         ready,
         lifecycle: lifecycle.clone(),
     })
+}
+
+/// Opens the collections and goes on with what was left undone.
+async fn collections(
+    config: &Config,
+    store: Arc<dyn Store>,
+    registry: &Arc<Registry>,
+    dispatcher: &Arc<Dispatcher>,
+    lifecycle: &Lifecycle,
+) -> Result<Arc<Collections>, NodeError> {
+    let catalogue = Catalogue::open(Arc::clone(&store), config.collections.clone()).await?;
+    let collections = Arc::new(Collections::new(collections::Parts {
+        tenancy: Tenancy,
+        registry: Arc::clone(registry),
+        catalogue: Arc::new(catalogue),
+        store,
+        dispatcher: Arc::clone(dispatcher),
+        lifecycle: lifecycle.clone(),
+    }));
+    collections.resume().await?;
+    Ok(collections)
 }
 
 impl Drop for Node {

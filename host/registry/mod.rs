@@ -9,6 +9,7 @@ mod call;
 mod compat;
 mod draft;
 mod error;
+mod json;
 mod link;
 mod load;
 mod member;
@@ -30,6 +31,7 @@ pub use call::{CallError, OutputError, ValidCall, check_input, check_output, val
 pub use compat::{Action, Change, service_changes};
 pub use draft::Edit;
 pub use error::RegistryError;
+pub use json::{JsonError, from_json, to_json};
 pub use register::{RegisteredFile, Staged};
 pub use schema::{Schema, SchemaError};
 pub use service::{MessageType, Method, MethodRef, Service};

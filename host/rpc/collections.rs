@@ -131,7 +131,7 @@ pub(super) fn operations(place: &Place, operations: Vec<pb::RequestOp>) -> Resul
         let inside = |why| match why {
             BadRequest::Required(field) => bad(&format!("operations[{index}].{field}"), "is required"),
             BadRequest::Field { field, problem } => bad(&format!("operations[{index}].{field}"), problem),
-            scheme @ BadRequest::Scheme(_) => scheme,
+            code @ (BadRequest::Scheme(_) | BadRequest::ImageTag(_)) => code,
         };
         let Some(one) = one.operation else {
             return Err(bad(&format!("operations[{index}]"), "must be create, update or delete"));

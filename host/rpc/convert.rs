@@ -1,7 +1,7 @@
 //! Between messages on the wire and domain words. Names are parsed here; nothing behind this file sees a raw one.
 
 use super::pb;
-use crate::domain::{Call, CodeSource, Deadline, Digest, LimitRequest, MetadataEntry, Namespace};
+use crate::domain::{Call, CodeSource, Deadline, Digest, ImageError, ImageRef, LimitRequest, MetadataEntry, Namespace};
 use bytes::Bytes;
 use http::HeaderMap;
 use prost::Message as _;
@@ -22,6 +22,8 @@ pub(super) enum BadRequest {
         /// What is wrong with it.
         problem: String,
     },
+    /// An image by its tag, or by nothing: it may be another one tomorrow.
+    ImageTag(&'static str),
     /// A `service_uri` whose scheme this node does not serve.
     Scheme(String),
 }
@@ -31,8 +33,9 @@ impl fmt::Display for BadRequest {
         match self {
             Self::Required(field) => write!(f, "{field} is required"),
             Self::Field { field, problem } => write!(f, "{field} {problem}"),
+            Self::ImageTag(field) => write!(f, "{field} {}", ImageError::NoDigest),
             Self::Scheme(scheme) => {
-                write!(f, "service_uri: this node does not serve the scheme {scheme}:, only sha256:")
+                write!(f, "service_uri: this node does not serve the scheme {scheme}:, only sha256: and image:")
             }
         }
     }
@@ -105,6 +108,15 @@ pub(super) fn digest(name: &str, text: &str) -> Result<Digest, BadRequest> {
     parse(name, text.strip_prefix("sha256:").unwrap_or(text))
 }
 
+/// An image by its digest, with or without `image:` before it.
+pub(super) fn image(name: &'static str, text: &str) -> Result<ImageRef, BadRequest> {
+    let text = text.strip_prefix("image:").unwrap_or(text);
+    text.parse().map_err(|why| match why {
+        ImageError::NoDigest => BadRequest::ImageTag(name),
+        ImageError::Repository => field(name, &why.to_string()),
+    })
+}
+
 /// Whether a call is to be checked only. Source: semantics.md section 1.
 pub(super) fn validate_only(metadata: &MetadataMap) -> bool {
     metadata.get("collector-validate-only").is_some_and(|value| value.as_encoded_bytes() != b"false")
@@ -155,12 +167,16 @@ fn code_source(definition: Option<pb::serve_request::ServiceDef>) -> Result<Code
     };
     match uri.split_once(':') {
         Some(("sha256", hex)) => Ok(CodeSource::Artifact(parse("service_uri", hex)?)),
+        Some(("image", name)) => Ok(CodeSource::Image(image("service_uri", name)?)),
         Some((scheme, _))
             if !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b)) =>
         {
             Err(BadRequest::Scheme(crate::domain::one_line(scheme, 32)))
         }
-        _ => Err(field("service_uri", "is no URI; use sha256:<64 hex digits>")),
+        _ => Err(field(
+            "service_uri",
+            "is no URI; use sha256:<64 hex digits> or image:<repository>@sha256:<64 hex digits>",
+        )),
     }
 }
 
@@ -252,6 +268,12 @@ mod tests {
         assert!(bad(|r| r.service_def = uri("sha256:abc")));
         assert!(bad(|r| r.service_def = uri("no uri")));
         assert!(bad(|r| r.service_def = uri(":x")));
+        assert!(bad(|r| r.service_def = uri(&format!("image:Not A Name@sha256:{}", "0".repeat(64)))));
+        for tag in ["image:tool", "image:tool:latest", "image:tool@sha256:12", "image:"] {
+            assert_eq!(convert(|r| r.service_def = uri(tag)).err(), Some(BadRequest::ImageTag("service_uri")), "{tag}");
+        }
+        let image = convert(|r| r.service_def = uri(&format!("image:tool@sha256:{}", "0".repeat(64))));
+        assert!(matches!(image.unwrap().code, CodeSource::Image(_)));
         let scheme = convert(|r| r.service_def = uri("oci:example/x")).err();
         assert_eq!(scheme, Some(BadRequest::Scheme("oci".into())));
     }

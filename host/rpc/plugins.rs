@@ -5,7 +5,7 @@ use super::edge::{self, RequestId};
 use super::page::Pages;
 use super::pb::plugin::v1 as pb;
 use super::status;
-use crate::dispatch::artifacts::{Artifacts, Stored};
+use crate::dispatch::artifacts::{Artifact, ArtifactError, Artifacts, Stored};
 use crate::dispatch::deployments::{self, DeployError, Deployed, Deployment, Deployments, Order};
 use crate::domain::{DeploymentName, Digest, Namespace};
 use crate::registry::{Action, Schema, timestamp};
@@ -50,6 +50,14 @@ impl PluginsService {
         found.map_err(|why| status::deploy(why, id))
     }
 
+    /// What is known of a version's code.
+    async fn artifact(&self, permit: &Permit, version: &deployments::Version) -> Result<Arc<Artifact>, ArtifactError> {
+        match &version.image {
+            Some(image) => Ok(Stored::image(image.clone()).artifact),
+            None => Ok(self.artifacts.find(permit, &version.digest).await?.artifact),
+        }
+    }
+
     /// The artifact that an upload is about: known by its digest, or the bytes that follow.
     async fn receive(
         &self,
@@ -72,7 +80,7 @@ impl PluginsService {
             };
             if bytes.len() + chunk.len() > self.max_bytes {
                 let (bytes, most) = (bytes.len() + chunk.len(), self.max_bytes);
-                let why = crate::dispatch::artifacts::ArtifactError::TooLarge { bytes, most };
+                let why = ArtifactError::TooLarge { bytes, most };
                 return Err(failed(why.into()));
             }
             room.grow(chunk.len()).map_err(|why| failed(why.into()))?;
@@ -102,8 +110,7 @@ impl Upload {
 
     fn check(&self, bytes: &[u8], id: &RequestId) -> Result<(), Status> {
         if bytes.is_empty() && self.digest.is_some() {
-            let why = crate::dispatch::artifacts::ArtifactError::NotFound;
-            return Err(status::deploy(why.into(), id));
+            return Err(status::deploy(ArtifactError::NotFound.into(), id));
         }
         if self.size > 0 && self.size != bytes.len() as u64 {
             let problem = format!("is {}, but {} bytes came", self.size, bytes.len());
@@ -143,8 +150,10 @@ impl pb::plugins_server::Plugins for PluginsService {
         };
         let services = header.services.iter().map(|name| convert::required("header.services", name));
         let services = services.collect::<Result<_, _>>().map_err(bad)?;
-        let upload = Upload::read(&header).map_err(bad)?;
-        let stored = self.receive(&permit, upload, &mut parts, &id).await?;
+        let stored = match header.image.as_str() {
+            "" => self.receive(&permit, Upload::read(&header).map_err(bad)?, &mut parts, &id).await?,
+            image => Stored::image(convert::image("header.image", image).map_err(bad)?),
+        };
         let validate_only = validate_only || header.validate_only;
         let order = Order { name, stored, services, validate_only, keep_inactive: header.keep_inactive };
         let deployed = self.deployments.deploy(permit, order).await;
@@ -204,23 +213,25 @@ impl pb::plugins_server::Plugins for PluginsService {
     }
 
     async fn inspect(&self, request: Request<pb::InspectRequest>) -> Result<Response<pb::InspectResponse>, Status> {
-        use pb::inspect_request::Artifact;
+        use pb::inspect_request::Artifact as Wanted;
         let id = edge::request_id(&request);
         let request = request.into_inner();
         let permit = self.permit(&request.namespace, Verb::Discover, &id)?;
         let bad = |why| status::bad_request(why, &id);
-        let digest = match request.artifact {
+        let artifact = match request.artifact {
             None => return Err(bad(BadRequest::Required("digest or name"))),
-            Some(Artifact::Digest(text)) => convert::digest("digest", &text).map_err(bad)?,
-            Some(Artifact::Name(name)) => {
+            Some(Wanted::Digest(text)) => {
+                let digest = convert::digest("digest", &text).map_err(bad)?;
+                self.artifacts.find(&permit, &digest).await.map_err(|why| status::deploy(why.into(), &id))?.artifact
+            }
+            Some(Wanted::Name(name)) => {
                 let name = convert::required("name", &name).map_err(bad)?;
                 let found = self.find(&permit, &name, &id)?;
                 let version = found.version(found.active).ok_or(DeployError::NotFound);
-                version.map_err(|why| status::deploy(why, &id))?.digest
+                let version = version.map_err(|why| status::deploy(why, &id))?;
+                self.artifact(&permit, version).await.map_err(|why| status::deploy(why.into(), &id))?
             }
         };
-        let found = self.artifacts.find(&permit, &digest).await;
-        let artifact = found.map_err(|why| status::deploy(why.into(), &id))?.artifact;
         let schema = artifact.schema.as_ref();
         let services = schema.map(Schema::services).unwrap_or_default();
         Ok(Response::new(pb::InspectResponse {
@@ -282,6 +293,7 @@ fn convert_deployment(deployment: &Deployment) -> pb::Deployment {
         imports: version.imports.clone(),
         created_at: Some(timestamp(version.created_at)),
         files: strings(&version.files),
+        image: version.image.as_ref().map(ToString::to_string).unwrap_or_default(),
     };
     pb::Deployment {
         namespace: deployment.namespace.to_string(),

@@ -7,6 +7,7 @@ use super::incoming::Whole;
 use super::web::{Cors, Web};
 use super::{Door, edge, preface};
 use crate::collections::is_endpoint;
+use crate::domain;
 use crate::lifecycle::Lifecycle;
 use http::{Request, Response, Version};
 use hyper::body::Incoming;
@@ -14,7 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -47,7 +48,7 @@ pub struct Config {
     pub grace_ms: u64,
     /// Web pages that may call the node from a browser: `scheme://host[:port]`, or `*` for all. None: a page could reach
     /// a node on its reader's own machine. In the environment and in flags separated by commas.
-    #[serde(deserialize_with = "list")]
+    #[serde(deserialize_with = "domain::list")]
     pub cors_origins: Vec<String>,
 }
 
@@ -70,22 +71,6 @@ impl Config {
         }
         Cors::new(&self.cors_origins).map(|_| ())
     }
-}
-
-/// A list, or a text with commas: flags and variables know no lists.
-fn list<'de, D: Deserializer<'de>>(reader: D) -> Result<Vec<String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Written {
-        List(Vec<String>),
-        Text(String),
-    }
-    Ok(match Written::deserialize(reader)? {
-        Written::List(list) => list,
-        Written::Text(text) => {
-            text.split(',').map(str::trim).filter(|one| !one.is_empty()).map(str::to_owned).collect()
-        }
-    })
 }
 
 impl Default for Config {

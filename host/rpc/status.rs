@@ -51,9 +51,14 @@ pub(super) fn bad_request(why: BadRequest, id: &RequestId) -> Status {
     let (code, field, problem) = match why {
         BadRequest::Required(field) => (Code::InvalidArgument, field.to_owned(), "is required".to_owned()),
         BadRequest::Field { field, problem } => (Code::InvalidArgument, field, problem),
+        BadRequest::ImageTag(field) => (Code::PermissionDenied, field.to_owned(), message.clone()),
         BadRequest::Scheme(_) => (Code::Unimplemented, "service_uri".to_owned(), message.clone()),
     };
-    let reason = if code == Code::Unimplemented { "SCHEME_UNIMPLEMENTED" } else { "INVALID_ARGUMENT" };
+    let reason = match code {
+        Code::Unimplemented => "SCHEME_UNIMPLEMENTED",
+        Code::PermissionDenied => "IMAGE_NOT_ALLOWED",
+        _ => "INVALID_ARGUMENT",
+    };
     let mut details = details(reason, id);
     details.add_bad_request_violation(one_line(&field, FIELD_MAX), one_line(&problem, MESSAGE_MAX));
     Status::with_error_details(code, message, details)
@@ -251,13 +256,15 @@ pub(super) fn receipt_pairs(receipt: &Receipt) -> Vec<(&'static str, String)> {
     let mut pairs = vec![
         ("collector-executor", receipt.executor.to_owned()),
         ("collector-digest", format!("sha256:{}", receipt.digest)),
-        ("collector-peak-memory-bytes", receipt.peak_memory.to_string()),
         ("collector-queue-us", receipt.queued.as_micros().to_string()),
         ("collector-run-us", receipt.ran.as_micros().to_string()),
         ("collector-start", receipt.start.name().to_owned()),
     ];
     if let Some(version) = receipt.version {
         pairs.push(("collector-version", version.to_string()));
+    }
+    if let Some(bytes) = receipt.peak_memory {
+        pairs.push(("collector-peak-memory-bytes", bytes.to_string()));
     }
     if let Some(fuel) = receipt.fuel {
         pairs.push(("collector-fuel", fuel.to_string()));

@@ -3,7 +3,7 @@
 
 use crate::collections::CollectionError;
 use crate::dispatch::DispatchError;
-use crate::dispatch::artifacts::{ArtifactError, ComponentError};
+use crate::dispatch::artifacts::{ArtifactError, ComponentError, ElfError};
 use crate::dispatch::deployments::DeployError;
 use crate::exec::ExecError;
 use crate::registry::{CallError, RegistryError, VetError};
@@ -46,7 +46,15 @@ pub(super) fn artifact(why: &ArtifactError) -> Verdict {
         ArtifactError::Empty => (Code::InvalidArgument, "ARTIFACT_EMPTY"),
         ArtifactError::TooLarge { .. } => (Code::ResourceExhausted, "ARTIFACT_TOO_LARGE"),
         ArtifactError::NotRunnable(_) => (Code::InvalidArgument, "ARTIFACT_KIND"),
-        ArtifactError::NativeOff => (Code::FailedPrecondition, "NATIVE_OFF"),
+        ArtifactError::Refused(why) => exec(why),
+        ArtifactError::Elf(ElfError::Schema(_)) => (Code::InvalidArgument, "DESCRIPTORS_INVALID"),
+        ArtifactError::Elf(
+            ElfError::Foreign(_)
+            | ElfError::NoProgram(_)
+            | ElfError::Dynamic(_)
+            | ElfError::Truncated { .. }
+            | ElfError::Malformed(_),
+        ) => (Code::InvalidArgument, "NATIVE_INVALID"),
         ArtifactError::Busy => (Code::ResourceExhausted, "BUSY"),
         ArtifactError::NotFound => (Code::NotFound, "ARTIFACT_NOT_FOUND"),
         ArtifactError::Io(_) => (Code::Internal, "STORAGE"),
@@ -68,6 +76,13 @@ pub(super) fn exec(why: &ExecError) -> Verdict {
         ExecError::Limit { reason, .. } => (Code::ResourceExhausted, reason),
         ExecError::Trap(_) => (Code::Unknown, "GUEST_TRAP"),
         ExecError::Exit { .. } => (Code::Unknown, "GUEST_EXIT"),
+        ExecError::Signal { .. } => (Code::Unknown, "GUEST_EXIT"),
+        ExecError::NativeOff(_) => (Code::FailedPrecondition, "NATIVE_OFF"),
+        ExecError::Unavailable(_) => (Code::FailedPrecondition, "EXECUTOR_UNAVAILABLE"),
+        ExecError::ImageNotAllowed => (Code::PermissionDenied, "IMAGE_NOT_ALLOWED"),
+        ExecError::Pull(_) => (Code::Unavailable, "IMAGE_PULL"),
+        ExecError::Image(_) => (Code::FailedPrecondition, "IMAGE_UNUSABLE"),
+        ExecError::Broken(_) => (Code::Unavailable, "EXECUTOR_FAILED"),
         ExecError::NoStreaming => (Code::Unimplemented, "NO_STREAMING"),
         ExecError::Unmetered => (Code::FailedPrecondition, "METERING_OFF"),
         ExecError::Imports(_) => (Code::FailedPrecondition, "IMPORTS_NOT_GRANTED"),

@@ -5,13 +5,9 @@
 
 use super::super::status;
 use super::envelope;
-use crate::domain::one_line;
-use crate::registry::{MethodRef, Snapshot};
+use crate::registry::{JsonError, MethodRef, Registry, Snapshot, from_json, to_json};
 use bytes::Bytes;
-use prost::Message as _;
-use prost_reflect::{DynamicMessage, MessageDescriptor, ReflectMessage as _, Value};
-use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use prost_reflect::MessageDescriptor;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tonic::{Code, Status};
@@ -28,19 +24,11 @@ const KIB: usize = 1 << 10;
 /// KiB of larger messages that are transcoded at once on the whole node. 8,192: one of the largest reply, or two of the
 /// largest request; in memory half a GiB at worst.
 const BUDGET: u32 = 8_192;
-/// Namespaces whose types are linked at once. 2: as many as the registry works out at once, for the same reason.
-const LINKING: usize = 2;
-/// Messages in messages in a reply, those inside `Any` included. 100: what protobuf decoders take; prost-reflect itself
-/// starts counting anew in every `Any` and would overflow its stack.
-const DEPTH: usize = 100;
-/// Longest text about why something does not fit.
-const WHY_MAX: usize = 512;
 
 /// Transcodes for everybody on the node.
 #[derive(Debug, Clone)]
 pub(super) struct Json {
     budget: Arc<Semaphore>,
-    linking: Arc<Semaphore>,
 }
 
 /// What a method takes and answers.
@@ -50,36 +38,30 @@ pub(super) struct Types {
     pub(super) output: MessageDescriptor,
 }
 
-impl Default for Json {
-    fn default() -> Self {
-        Self { budget: Arc::new(Semaphore::new(BUDGET as usize)), linking: Arc::new(Semaphore::new(LINKING)) }
-    }
-}
-
-impl Json {
-    /// The types of a method. Links the namespace's types when nobody has yet, off this thread.
+impl Types {
+    /// The types of a method.
     ///
     /// * errors: INTERNAL if registered types do not link, which registration should have found.
-    pub(super) async fn types(&self, snapshot: &Arc<Snapshot>, method: &MethodRef) -> Result<Types, Status> {
-        if !snapshot.is_linked() {
-            let permit = Arc::clone(&self.linking).acquire_owned().await.map_err(internal)?;
-            let snapshot = Arc::clone(snapshot);
-            let link = move || {
-                let _permit = permit; // held to the end, even when the caller has left
-                snapshot.pool().is_some()
-            };
-            tokio::task::spawn_blocking(link).await.map_err(internal)?;
-        }
-        let found = |name: &str| snapshot.pool().and_then(|pool| pool.get_message_by_name(name));
+    pub(super) async fn of(registry: &Registry, snapshot: &Arc<Snapshot>, method: &MethodRef) -> Result<Self, Status> {
+        let pool = registry.linked(snapshot).await;
+        let found = |name: &str| pool.and_then(|pool| pool.get_message_by_name(name));
         let (input, output) = (found(method.method().input.name()), found(method.method().output.name()));
         let (Some(input), Some(output)) = (input, output) else {
             let names = format!("the types of {}.{} do not link", method.service().name, method.method().name);
             tracing::error!(namespace = %snapshot.namespace(), "{names}");
             return Err(status::plain(Code::Internal, "INTERNAL", names));
         };
-        Ok(Types { input, output })
+        Ok(Self { input, output })
     }
+}
 
+impl Default for Json {
+    fn default() -> Self {
+        Self { budget: Arc::new(Semaphore::new(BUDGET as usize)) }
+    }
+}
+
+impl Json {
     /// Binary form of a JSON text.
     ///
     /// * errors: INVALID_ARGUMENT naming the place, RESOURCE_EXHAUSTED above [`TEXT_MAX`].
@@ -105,19 +87,14 @@ impl Json {
         len: usize,
         work: impl FnOnce() -> Result<T, Status> + Send + 'static,
     ) -> Result<T, Status> {
-        // prost-reflect panics on some odd types; they are their namespace's trouble, not the connection's.
-        let guarded = move || {
-            let done = catch_unwind(AssertUnwindSafe(work));
-            done.unwrap_or_else(|_| Err(status::plain(Code::Internal, "INTERNAL", "the types cannot be transcoded")))
-        };
         if len <= INLINE {
-            return guarded();
+            return work();
         }
         let share = u32::try_from(len.div_ceil(KIB)).unwrap_or(u32::MAX).min(BUDGET);
         let permit = Arc::clone(&self.budget).acquire_many_owned(share).await.map_err(internal)?;
         let work = move || {
             let _permit = permit;
-            guarded()
+            work()
         };
         tokio::task::spawn_blocking(work).await.map_err(internal)?
     }
@@ -129,76 +106,35 @@ fn internal(why: impl std::fmt::Display) -> Status {
 }
 
 fn read(kind: MessageDescriptor, text: &[u8]) -> Result<Bytes, Status> {
-    let wrong = |name: &str, why: serde_json::Error| {
-        let why = one_line(&why.to_string(), WHY_MAX);
-        status::plain(Code::InvalidArgument, "JSON", format!("the request is no JSON of {name}: {why}"))
-    };
     let name = kind.full_name().to_owned();
-    // serde_json keeps to 128 levels, so a text cannot overflow the stack.
-    let mut reader = serde_json::Deserializer::from_slice(text);
-    let message = DynamicMessage::deserialize(kind, &mut reader).map_err(|why| wrong(&name, why))?;
-    reader.end().map_err(|why| wrong(&name, why))?;
-    Ok(message.encode_to_vec().into())
+    from_json(kind, text).map_err(|why| {
+        refused(why, |why| (Code::InvalidArgument, "JSON", format!("the request is no JSON of {name}: {why}")))
+    })
 }
 
 fn write(kind: MessageDescriptor, binary: &[u8]) -> Result<Bytes, Status> {
     let name = kind.full_name().to_owned();
-    let wrong = |why: &dyn std::fmt::Display| {
-        let why = one_line(&why.to_string(), WHY_MAX);
-        let message = format!("the reply has no JSON form as {name}: {why}; ask for application/proto");
-        status::plain(Code::Unknown, "REPLY_NOT_JSON", message)
+    let text = to_json(kind, binary, REPLY_TEXT_MAX).map_err(|why| {
+        refused(why, |why| {
+            let message = format!("the reply has no JSON form as {name}: {why}; ask for application/proto");
+            (Code::Unknown, "REPLY_NOT_JSON", message)
+        })
+    });
+    text.map(Bytes::from)
+}
+
+fn refused(why: JsonError, unfit: impl FnOnce(String) -> (Code, &'static str, String)) -> Status {
+    let (code, reason, message) = match why {
+        JsonError::Unfit(why) => unfit(why),
+        JsonError::Types => (Code::Internal, "INTERNAL", why.to_string()),
     };
-    let message = DynamicMessage::decode(kind, binary).map_err(|why| wrong(&why))?;
-    measure(&message, DEPTH).map_err(|why| wrong(&why))?;
-    let mut text = Bounded(Vec::new());
-    serde_json::to_writer(&mut text, &message).map_err(|why| wrong(&why))?;
-    Ok(text.0.into())
-}
-
-/// Text that stays below [`REPLY_TEXT_MAX`].
-struct Bounded(Vec<u8>);
-
-impl io::Write for Bounded {
-    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        if self.0.len().saturating_add(text.len()) > REPLY_TEXT_MAX {
-            return Err(io::Error::other(format!("more than {REPLY_TEXT_MAX} bytes of text")));
-        }
-        self.0.extend_from_slice(text);
-        Ok(text.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Refuses what is nested too deeply, looking into every `Any` as the serializer will.
-fn measure(message: &DynamicMessage, left: usize) -> Result<(), String> {
-    let left = left.checked_sub(1).ok_or_else(|| format!("more than {DEPTH} messages in messages"))?;
-    if message.descriptor().full_name() == "google.protobuf.Any" {
-        let any = message.transcode_to::<prost_types::Any>().map_err(|why| why.to_string())?;
-        let name = any.type_url.rsplit('/').next().unwrap_or_default();
-        let kind = message.descriptor().parent_pool().get_message_by_name(name);
-        let kind = kind.ok_or_else(|| format!("its Any holds a {name}, which the namespace does not know"))?;
-        let held = DynamicMessage::decode(kind, &*any.value).map_err(|why| why.to_string())?;
-        return measure(&held, left);
-    }
-    message.fields().try_for_each(|(_, value)| measure_value(value, left))?;
-    message.extensions().try_for_each(|(_, value)| measure_value(value, left))
-}
-
-fn measure_value(value: &Value, left: usize) -> Result<(), String> {
-    match value {
-        Value::Message(message) => measure(message, left),
-        Value::List(values) => values.iter().try_for_each(|value| measure_value(value, left)),
-        Value::Map(entries) => entries.values().try_for_each(|value| measure_value(value, left)),
-        _ => Ok(()),
-    }
+    status::plain(code, reason, message)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use prost::Message as _;
     use prost_reflect::DescriptorPool;
 
     fn kind(name: &str) -> MessageDescriptor {

@@ -44,6 +44,7 @@ pub(super) struct Connect {
 /// What a call is for, as far as it is known here.
 #[derive(Clone)]
 struct Target {
+    registry: Arc<Registry>,
     snapshot: Arc<Snapshot>,
     /// `None` for a method that the namespace has no types of: the inner door knows better.
     method: Option<MethodRef>,
@@ -53,7 +54,7 @@ struct Target {
 impl Target {
     async fn types(&self) -> Result<Types, Status> {
         match &self.method {
-            Some(method) => self.json.types(&self.snapshot, method).await,
+            Some(method) => Types::of(&self.registry, &self.snapshot, method).await,
             None => {
                 let message = "the namespace has no types for this method, so it cannot be called with JSON";
                 Err(status::plain(Code::Unimplemented, "NO_METHOD", message))
@@ -129,7 +130,7 @@ impl Connect {
             let (service, method): (ServiceName, MethodName) = (service.parse().ok()?, method.parse().ok()?);
             snapshot.find_method(&service, &method).ok()
         });
-        Ok(Target { snapshot, method, json: self.json.clone() })
+        Ok(Target { registry: Arc::clone(&self.registry), snapshot, method, json: self.json.clone() })
     }
 }
 
