@@ -1,4 +1,4 @@
-//! JSON in and out by a component's own descriptors.
+//! JSON in and out by a plugin's own descriptors.
 
 use crate::dispatch::artifacts::{Artifact, ArtifactError, inspect};
 use crate::domain::{Digest, one_line};
@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A component file, read and looked into.
+/// A plugin file, a component or a native binary, read and looked into.
 #[derive(Debug)]
 pub struct Plugin {
     /// The bytes.
@@ -30,7 +30,7 @@ pub enum JsonError {
         /// Why.
         why: std::io::Error,
     },
-    /// The file is no component that runs here.
+    /// The file is no plugin that runs here.
     #[error("{path}: {why}")]
     Artifact {
         /// Which.
@@ -60,25 +60,25 @@ pub enum JsonError {
 }
 
 impl Plugin {
-    /// Reads a component file.
+    /// Reads a plugin file.
     pub fn read(path: &Path) -> Result<Self, JsonError> {
         let bytes = std::fs::read(path).map_err(|why| JsonError::File { path: path.to_owned(), why })?;
         Self::of(bytes.into()).map_err(|why| JsonError::Artifact { path: path.to_owned(), why })
     }
 
-    /// Looks into a component.
+    /// Looks into a plugin.
     pub fn of(bytes: Bytes) -> Result<Self, ArtifactError> {
         let artifact = inspect(Digest::of(&bytes), &bytes)?;
         Ok(Self { bytes, artifact })
     }
 
-    /// Finds a method by full or short service name; `None` where the component carries no descriptors.
+    /// Finds a method by full or short service name; `None` where the plugin carries no descriptors.
     pub fn method(&self, service: &str, method: &str) -> Result<Option<(&Service, &Method)>, JsonError> {
         let Some(schema) = &self.artifact.schema else { return Ok(None) };
         let all = schema.services();
         let short = |found: &&Arc<Service>| found.short_name() == service;
         let found = all.iter().find(|found| &*found.name == service).or_else(|| all.iter().find(short));
-        // The names are the component's own words.
+        // The names are the plugin's own words.
         let names = |names: Vec<&str>| one_line(&names.join(", "), 1_024);
         let Some(found) = found else {
             let known = names(all.iter().map(|service| &*service.name).collect());
@@ -96,19 +96,12 @@ impl Plugin {
 
     /// Encodes JSON as the message with this full name.
     pub fn encode(&self, message: &str, json: &str) -> Result<Vec<u8>, JsonError> {
-        let descriptor = self.descriptor(message)?;
-        let fit = |why| JsonError::Fit { message: message.to_owned(), why };
-        let mut text = serde_json::Deserializer::from_str(json);
-        let value = DynamicMessage::deserialize(descriptor, &mut text).map_err(fit)?;
-        text.end().map_err(fit)?;
-        Ok(value.encode_to_vec())
+        encode(self.descriptor(message)?, json.as_bytes())
     }
 
     /// Decodes bytes as the message with this full name, into JSON with every field present.
     pub fn decode(&self, message: &str, bytes: &[u8]) -> Result<Value, JsonError> {
-        let reply = |why: String| JsonError::Reply { message: message.to_owned(), why };
-        let value = DynamicMessage::decode(self.descriptor(message)?, bytes).map_err(|why| reply(why.to_string()))?;
-        to_json(&value)
+        decode(self.descriptor(message)?, bytes)
     }
 
     /// The message with this full name.
@@ -116,6 +109,23 @@ impl Plugin {
         let found = self.artifact.schema.as_ref().and_then(|schema| schema.pool().get_message_by_name(message));
         found.ok_or_else(|| JsonError::NoMethod(format!("the plugin does not describe {message}")))
     }
+}
+
+/// Encodes a JSON text as a message.
+pub(super) fn encode(message: MessageDescriptor, json: &[u8]) -> Result<Vec<u8>, JsonError> {
+    let name = message.full_name().to_owned();
+    let fit = |why| JsonError::Fit { message: name.clone(), why };
+    let mut text = serde_json::Deserializer::from_slice(json);
+    let value = DynamicMessage::deserialize(message, &mut text).map_err(fit)?;
+    text.end().map_err(fit)?;
+    Ok(value.encode_to_vec())
+}
+
+/// Decodes bytes as a message, into JSON with every field present.
+pub(super) fn decode(message: MessageDescriptor, bytes: &[u8]) -> Result<Value, JsonError> {
+    let name = message.full_name().to_owned();
+    let value = DynamicMessage::decode(message, bytes);
+    to_json(&value.map_err(|why| JsonError::Reply { message: name, why: why.to_string() })?)
 }
 
 /// A message as JSON with every field present.

@@ -5,6 +5,7 @@ mod client;
 mod collection;
 mod demo;
 mod descriptors;
+mod doctor;
 mod example;
 pub mod guest;
 mod json;
@@ -61,6 +62,8 @@ enum Command {
     Dev(serve::DevArgs),
     /// Start a node from a configuration
     Serve(serve::ServeArgs),
+    /// Say what of a configuration works on this machine, and what to do about the rest
+    Doctor(doctor::Args),
     /// Call a method with JSON: of a service that the node has, or of a plugin file
     Call(call::Args),
     /// Make, build, deploy and look into plugins
@@ -94,6 +97,7 @@ pub async fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args, &output, &ui).await,
         Command::Dev(args) => serve::dev(args, &output, &ui).await,
         Command::Serve(args) => serve::serve(args, &output).await,
+        Command::Doctor(args) => doctor::run(args, &output).await,
         Command::Call(args) => call::run(args, &output, &ui).await,
         Command::Plugin(command) => plugin::run(command, &output, &ui).await,
         Command::Schema(command) => schema::run(command, &output, &ui).await,

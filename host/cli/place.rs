@@ -11,6 +11,11 @@ pub(super) struct Place {
     pub(super) namespace: String,
 }
 
+/// Whether a text names a container image instead of a file.
+pub(super) fn is_image(text: &str) -> bool {
+    text.starts_with("image:")
+}
+
 /// What `collector dev` listens on.
 pub(super) const NODE: &str = "http://127.0.0.1:50051";
 /// Where things go when nobody says otherwise.

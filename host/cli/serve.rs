@@ -4,7 +4,7 @@ use super::guest::Ui;
 use super::output::Output;
 use super::place::NAMESPACE;
 use super::watch::Watch;
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::node::Node;
 use crate::telemetry;
 use serde_json::json;
@@ -29,12 +29,29 @@ pub(super) struct DevArgs {
     namespace: String,
 }
 
-/// `collector serve`
+/// A configuration: file, environment, flags.
 #[derive(Debug, clap::Args)]
-pub(super) struct ServeArgs {
+pub(super) struct Settings {
     /// Configuration file (TOML)
     #[arg(long, env = "COLLECTOR_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
+    /// A setting, over file and environment; may be repeated
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl Settings {
+    /// The configuration in force.
+    pub(super) fn load(&self) -> Result<Config, ConfigError> {
+        Config::load(self.config.as_deref(), variables(), &self.set)
+    }
+}
+
+/// `collector serve`
+#[derive(Debug, clap::Args)]
+pub(super) struct ServeArgs {
+    #[command(flatten)]
+    settings: Settings,
     /// The data folder
     #[arg(long)]
     data: Option<PathBuf>,
@@ -44,9 +61,6 @@ pub(super) struct ServeArgs {
     /// Listen beyond loopback without encryption and without asking who calls
     #[arg(long)]
     insecure: bool,
-    /// A setting, over file and environment; may be repeated
-    #[arg(long, value_name = "SECTION.KEY=VALUE")]
-    set: Vec<String>,
     /// Print the configuration in force as TOML, and end
     #[arg(long)]
     print_config: bool,
@@ -71,7 +85,7 @@ pub(super) async fn dev(args: DevArgs, output: &Output, ui: &Ui) -> anyhow::Resu
 }
 
 pub(super) async fn serve(args: ServeArgs, output: &Output) -> anyhow::Result<()> {
-    let mut config = Config::load(args.config.as_deref(), variables(), &args.set)?;
+    let mut config = args.settings.load()?;
     if let Some(data) = args.data {
         config.data = data;
     }

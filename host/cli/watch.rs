@@ -97,9 +97,9 @@ impl Watch {
 
     /// * returns: name and number of the version that is live now; `None` if it is the one that was.
     async fn next(&mut self, client: &NodeClient, ui: &Ui) -> anyhow::Result<Option<(String, u32)>> {
-        let component = build(&self.dir, None, ui).await?;
-        let what = Deploy { namespace: self.namespace.clone(), name: component.name, ..Deploy::default() };
-        let done = deploy(client, &what, component.bytes, ui).await?;
+        let plugin = build(&self.dir, None, false, ui).await?;
+        let what = Deploy { namespace: self.namespace.clone(), name: plugin.name, ..Deploy::default() };
+        let done = deploy(client, &what, plugin.code, ui).await?;
         let live = Live { version: done.version, since: done.deployment.and_then(|deployment| deployment.created_at) };
         let same = self.live.replace(live.clone()) == Some(live);
         Ok((!same).then_some((what.name, done.version)))

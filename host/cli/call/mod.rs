@@ -1,4 +1,4 @@
-//! `collector call`: JSON in, JSON out. The types come from the node by reflection, or from a component file.
+//! `collector call`: JSON in, JSON out. The types come from the node by reflection, or from a plugin file.
 
 mod input;
 mod native;
@@ -13,7 +13,6 @@ use super::output::Output;
 use super::place::{NAMESPACE, NODE};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// `collector call`
@@ -22,11 +21,12 @@ use std::time::Duration;
 pub(super) struct Args {
     /// What to call: NAMESPACE/SERVICE/METHOD or SERVICE/METHOD, the service by its full or last name
     target: String,
-    /// Run this component file for the call, instead of what the node serves
+    /// Run this for the call, instead of what the node serves: a component, a static native binary, or
+    /// image:REPOSITORY@sha256:DIGEST
     #[arg(long, short, value_name = "FILE")]
-    plugin: Option<PathBuf>,
+    plugin: Option<String>,
     /// The request as JSON, @FILE or - for stdin; a streaming method takes one JSON value after the other, from stdin
-    /// unless told otherwise; raw bytes for a component without descriptors [default: {} or nothing]
+    /// unless told otherwise; raw bytes for a plugin without descriptors [default: {} or nothing]
     #[arg(long, short, value_name = "JSON")]
     data: Option<String>,
     /// Print an example of the request, and end
@@ -66,7 +66,7 @@ pub(super) async fn run(args: Args, output: &Output, ui: &Ui) -> anyhow::Result<
         timeout: args.timeout,
     };
     match &args.plugin {
-        Some(file) => served::run(&args, file, &target, output, ui).await,
+        Some(code) => served::run(&args, code, &target, output, ui).await,
         None => native::run(&args, target, output, ui).await,
     }
 }

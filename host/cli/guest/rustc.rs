@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::{TARGET, cargo_env, process};
+use super::{cargo_env, process};
 
 /// The machine's own `rustc` could not answer.
 #[derive(Debug, thiserror::Error)]
@@ -35,9 +35,9 @@ pub(super) fn host(dir: &Path) -> Result<String, RustcError> {
     host.map(str::to_owned).ok_or_else(|| RustcError::Refused { question: "-vV".to_owned(), tail: said.clone() })
 }
 
-/// Whether the standard library of `wasm32-wasip2` is there.
-pub(super) fn has_target(dir: &Path) -> Result<bool, RustcError> {
-    let folder = ask(Path::new("rustc"), dir, &["--print", "target-libdir", "--target", TARGET])?;
+/// Whether the standard library of `target` is there.
+pub(super) fn has_target(dir: &Path, target: &str) -> Result<bool, RustcError> {
+    let folder = ask(Path::new("rustc"), dir, &["--print", "target-libdir", "--target", target])?;
     let Ok(files) = std::fs::read_dir(folder) else {
         return Ok(false);
     };

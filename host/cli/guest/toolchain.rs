@@ -75,7 +75,7 @@ impl GuestToolchain {
     /// * `dir`: where the plugin is; it may name a Rust toolchain of its own.
     /// * errors: `NoTarget` names the next step.
     pub fn ensure(dir: &Path, ui: &Ui) -> Result<Self, ToolchainError> {
-        if rustc::has_target(dir)? {
+        if rustc::has_target(dir, TARGET)? {
             return Self::rustup(dir);
         }
         let debian = cache_folder(|name| std::env::var_os(name)).map(|cache| Debian::in_cache(&cache));
@@ -148,7 +148,7 @@ fn add_target(dir: &Path, ui: &Ui) -> Result<(), RustupError> {
     };
     let ended =
         process::watch(&mut command, TICK, patience).map_err(RustupError::Absent)?.ok_or(RustupError::Silent)?;
-    match rustc::has_target(dir) {
+    match rustc::has_target(dir, TARGET) {
         Ok(true) if ended.status.success() => Ok(()),
         _ => Err(RustupError::Failed(complaint(&ended.tail).to_owned())),
     }

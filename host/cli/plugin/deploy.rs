@@ -1,14 +1,13 @@
 //! `collector plugin deploy`
 
 use super::super::client::{ClientError, NodeClient};
-use super::super::guest::{self, BuildOptions, BuiltKind, Ui};
+use super::super::guest::{self, BuildOptions, Ui};
 use super::super::output::Output;
-use super::super::place::Place;
-use super::upload::{Deploy, deploy, plan_text, plan_value};
-use crate::domain::{Digest, one_line};
+use super::super::place::{Place, is_image};
+use super::upload::{Code, Deploy, deploy, plan_text, plan_value};
+use crate::domain::one_line;
 use crate::rpc::pb::plugin::v1 as pb;
 use anyhow::{Context as _, bail};
-use bytes::Bytes;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use tonic::Status;
@@ -16,15 +15,19 @@ use tonic::Status;
 /// `collector plugin deploy`
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
-    /// The component file, or the folder of a plugin, which is built first
+    /// The plugin file (a component, or a static native binary), the folder of a plugin, which is built first, or
+    /// image:REPOSITORY@sha256:DIGEST
     #[arg(default_value = ".")]
     path: PathBuf,
+    /// Of a folder: build the native command, for nodes that run native binaries, instead of the component
+    #[arg(long)]
+    native: bool,
     #[command(flatten)]
     place: Place,
-    /// Name of the deployment [default: that of the package, or of the file]
+    /// Name of the deployment [default: that of the package, the file or the image]
     #[arg(long)]
     name: Option<String>,
-    /// A registered service that a component without descriptors answers, may be repeated
+    /// A registered service that a plugin without descriptors answers, may be repeated
     #[arg(long, short, value_name = "SERVICE")]
     service: Vec<String>,
     /// Of a folder with several plugins: this package
@@ -38,69 +41,81 @@ pub(in crate::cli) struct Args {
     inactive: bool,
 }
 
-/// A component with the name that it goes by.
+/// A plugin with the name that it goes by.
 #[derive(Debug)]
-pub(in crate::cli) struct Component {
+pub(in crate::cli) struct Named {
     pub(in crate::cli) name: String,
-    pub(in crate::cli) bytes: Bytes,
+    pub(in crate::cli) code: Code,
 }
 
 pub(super) async fn run(args: Args, output: &Output, ui: &Ui) -> anyhow::Result<()> {
-    let component = match args.path.is_dir() {
-        true => build(&args.path, args.package.as_deref(), ui).await?,
-        false => read(&args.path)?,
+    let plugin = match args.path.to_str().filter(|text| is_image(text)) {
+        Some(image) => Named { name: image_name(image), code: Code::Image(image.to_owned()) },
+        None if args.path.is_dir() => build(&args.path, args.package.as_deref(), args.native, ui).await?,
+        None => read(&args.path)?,
     };
     let what = Deploy {
         namespace: args.place.namespace.clone(),
-        name: args.name.clone().unwrap_or(component.name),
+        name: args.name.clone().unwrap_or(plugin.name),
         services: args.service.clone(),
         dry_run: args.dry_run,
         inactive: args.inactive,
     };
     let client = NodeClient::connect(&args.place.node).await?;
-    let digest = Digest::of(&component.bytes);
-    let done = deploy(&client, &what, component.bytes, ui).await?;
+    let digest = plugin.code.digest();
+    let done = deploy(&client, &what, plugin.code, ui).await?;
     report(&what, &digest, &done, output)
 }
 
 /// Builds the plugin in a folder, where blocking is allowed.
 ///
+/// * `native`: as a command for this machine instead of a component.
 /// * errors: it does not build; the folder has several plugins and none is named.
-pub(in crate::cli) async fn build(dir: &Path, package: Option<&str>, ui: &Ui) -> anyhow::Result<Component> {
+pub(in crate::cli) async fn build(dir: &Path, package: Option<&str>, native: bool, ui: &Ui) -> anyhow::Result<Named> {
     let packages = package.into_iter().map(str::to_owned).collect();
-    let options = BuildOptions { native: false, packages, quiet: ui.is_quiet(), target_dir: None };
+    let options = BuildOptions { native, packages, quiet: ui.is_quiet(), target_dir: None };
     let (dir, ui) = (dir.to_owned(), ui.clone());
     let built = tokio::task::spawn_blocking(move || guest::build(&dir, None, &options, &ui)).await??;
-    let mut components = built.into_iter().filter(|one| one.kind != BuiltKind::NativeCommand);
-    match (components.next(), components.next()) {
+    let mut plugins = built.into_iter();
+    match (plugins.next(), plugins.next()) {
         (Some(only), None) => {
             let bytes = std::fs::read(&only.path).with_context(|| format!("cannot read {}", only.path.display()))?;
-            Ok(Component { name: only.package, bytes: bytes.into() })
+            Ok(Named { name: only.package, code: Code::Bytes(bytes.into()) })
         }
         (None, _) => bail!("nothing that a node could run was built"),
         (Some(one), Some(two)) => {
-            let all = [one, two].into_iter().chain(components).map(|one| one.package);
+            let all = [one, two].into_iter().chain(plugins).map(|one| one.package);
             bail!("there are several plugins here, say which with --package: {}", all.collect::<Vec<_>>().join(", "))
         }
     }
 }
 
-fn read(path: &Path) -> anyhow::Result<Component> {
+fn read(path: &Path) -> anyhow::Result<Named> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(Component { name: name_of(path), bytes: bytes.into() })
+    Ok(Named { name: name_of(path), code: Code::Bytes(bytes.into()) })
 }
 
 /// The name of the package that a file was built from, so that a folder and its file are one deployment: cargo turns
-/// dashes into underscores. Empty, for the node to choose, where that is no name.
+/// dashes into underscores.
 fn name_of(file: &Path) -> String {
-    let stem = file.file_stem().map(|stem| stem.to_string_lossy().replace('_', "-")).unwrap_or_default();
+    fitting(file.file_stem().map(|stem| stem.to_string_lossy().replace('_', "-")).unwrap_or_default())
+}
+
+/// The last part of an image's repository.
+fn image_name(image: &str) -> String {
+    let repository = image.split('@').next().unwrap_or_default();
+    fitting(repository.rsplit(['/', ':']).next().unwrap_or_default().to_owned())
+}
+
+/// The same where it is a name, else nothing: the node chooses one.
+fn fitting(stem: String) -> String {
     let fits = stem.starts_with(|c: char| c.is_ascii_alphanumeric())
         && stem.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '.')
         && stem.len() <= 128;
     if fits { stem } else { String::new() }
 }
 
-fn report(what: &Deploy, digest: &Digest, done: &pb::DeployResponse, output: &Output) -> anyhow::Result<()> {
+fn report(what: &Deploy, digest: &str, done: &pb::DeployResponse, output: &Output) -> anyhow::Result<()> {
     let plan = done.plan.clone().unwrap_or_default();
     let deployment = done.deployment.clone().unwrap_or_default();
     let name = if deployment.name.is_empty() { &what.name } else { &deployment.name };
@@ -122,7 +137,7 @@ fn report(what: &Deploy, digest: &Digest, done: &pb::DeployResponse, output: &Ou
         "name": name,
         "version": done.version,
         "active_version": deployment.active_version,
-        "digest": format!("sha256:{digest}"),
+        "digest": digest,
         "dry_run": what.dry_run,
         "plan": plan_value(&plan),
     });
@@ -144,6 +159,9 @@ mod tests {
         assert_eq!(name("greeter.v2.wasm"), "greeter.v2");
         assert_eq!(name("_.wasm"), "");
         assert_eq!(name("größe.wasm"), "");
+        let digest = format!("@sha256:{}", "0".repeat(64));
+        assert_eq!(image_name(&format!("image:registry.example:5000/team/my-tool{digest}")), "my-tool");
+        assert_eq!(image_name(&format!("image:tool{digest}")), "tool");
     }
 
     #[tokio::test]

@@ -137,6 +137,7 @@ fn value(deployment: &pb::Deployment) -> Value {
         json!({
             "number": one.number,
             "digest": one.digest,
+            "image": one.image,
             "kind": one.kind,
             "bytes": one.size_bytes,
             "services": one.services,

@@ -1,15 +1,15 @@
-//! `collector plugin inspect`: what a component is, without running it: a file's, or one that a node has.
+//! `collector plugin inspect`: what a plugin is, without running it: a file's, or one that a node has.
 
 use super::super::client::{ClientError, NodeClient, request};
 use super::super::json::Plugin;
 use super::super::output::Output;
 use super::super::place::{NAMESPACE, NODE};
-use crate::dispatch::artifacts::Component;
-use crate::domain::one_line;
+use crate::dispatch::artifacts::{Artifact, Component, Elf};
+use crate::domain::{Kind, one_line};
 use crate::exec::wasm::is_granted;
 use crate::registry::{Method, Schema, Service};
 use crate::rpc::pb::plugin::v1 as pb;
-use pb::inspect_request::Artifact;
+use pb::inspect_request::Artifact as Wanted;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::path::Path;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 /// `collector plugin inspect`
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
-    /// The component file; or, of a node, sha256:DIGEST, or with --node the name of a deployment
+    /// The plugin file; or, of a node, sha256:DIGEST, or with --node the name of a deployment
     what: String,
     /// Address of the node that has it
     #[arg(long, env = "COLLECTOR_NODE", value_name = "URL")]
@@ -28,22 +28,24 @@ pub(in crate::cli) struct Args {
     namespace: String,
 }
 
-/// What is known about a component.
+/// What is known about a plugin.
 struct Known {
     kind: String,
     digest: String,
     bytes: u64,
     schema: Option<Schema>,
     imports: Vec<(String, bool)>,
-    /// What it offers to a host; of a file only.
+    /// What it offers to a host; of a component's file only.
     exports: Option<Vec<String>>,
+    /// The machine that it is for; of a native binary only.
+    machine: Option<&'static str>,
 }
 
 pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<()> {
     let file = Path::new(&args.what);
     let known = match (&args.node, args.what.starts_with("sha256:")) {
-        (_, true) => remote(&args, Artifact::Digest(args.what.clone())).await?,
-        (Some(_), false) if !file.exists() => remote(&args, Artifact::Name(args.what.clone())).await?,
+        (_, true) => remote(&args, Wanted::Digest(args.what.clone())).await?,
+        (Some(_), false) if !file.exists() => remote(&args, Wanted::Name(args.what.clone())).await?,
         _ => local(file)?,
     };
     output.answer(&known.text(), &known.value());
@@ -52,19 +54,24 @@ pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<()> {
 
 fn local(file: &Path) -> anyhow::Result<Known> {
     let plugin = Plugin::read(file)?;
-    let outside = Component::read(&plugin.bytes)?;
-    let imports = outside.imports.into_iter().map(|import| (import.clone(), is_granted(&import)));
+    let Artifact { digest, kind, schema, imports, bytes } = plugin.artifact;
+    let exports = match kind {
+        Kind::WasmHandler | Kind::WasmCommand => Some(Component::read(&plugin.bytes)?.exports),
+        Kind::NativeElf | Kind::Image => None,
+    };
+    let imports = imports.into_iter().map(|import| (import.clone(), is_granted(&import)));
     Ok(Known {
-        kind: plugin.artifact.kind.name().to_owned(),
-        digest: format!("sha256:{}", plugin.artifact.digest),
-        bytes: plugin.bytes.len() as u64,
-        schema: outside.schema,
+        kind: kind.name().to_owned(),
+        digest: format!("sha256:{digest}"),
+        bytes,
+        schema,
         imports: imports.collect(),
-        exports: Some(outside.exports),
+        exports,
+        machine: (kind == Kind::NativeElf).then_some(Elf::MACHINE),
     })
 }
 
-async fn remote(args: &Args, artifact: Artifact) -> anyhow::Result<Known> {
+async fn remote(args: &Args, artifact: Wanted) -> anyhow::Result<Known> {
     let client = NodeClient::connect(args.node.as_deref().unwrap_or(NODE)).await?;
     let wanted = pb::InspectRequest { namespace: args.namespace.clone(), artifact: Some(artifact) };
     let found = client.plugins().inspect(request(&args.namespace, wanted)?).await.map_err(ClientError::from)?;
@@ -80,6 +87,7 @@ async fn remote(args: &Args, artifact: Artifact) -> anyhow::Result<Known> {
         schema,
         imports: found.powers.into_iter().map(|power| (power.import, power.granted)).collect(),
         exports: None,
+        machine: None,
     })
 }
 
@@ -95,6 +103,9 @@ impl Known {
     fn text(&self) -> String {
         let Self { kind, digest, bytes, .. } = self;
         let mut text = format!("kind      {kind}\ndigest    {digest}\nsize      {bytes} bytes\n");
+        if let Some(machine) = self.machine {
+            let _ = writeln!(text, "machine   {machine}, statically linked");
+        }
         if self.services().is_empty() {
             text.push_str("services  none described: any service and method name is passed on\n");
         }
@@ -108,10 +119,11 @@ impl Known {
             let _ =
                 writeln!(text, "import    {}{}", one_line(import, 256), if *granted { "" } else { "   NOT GRANTED" });
         }
-        text.push_str(if self.missing().is_empty() {
-            "needs     nothing that a node does not give to every plugin"
-        } else {
-            "needs     the imports marked above, which this version of the node cannot give"
+        text.push_str(match (self.kind.as_str(), self.missing().is_empty()) {
+            ("NativeElf", _) => "needs     a node that runs native binaries (setting exec.native)",
+            ("Image", _) => "needs     a node that runs this image (setting exec.container.images)",
+            (_, true) => "needs     nothing that a node does not give to every plugin",
+            (_, false) => "needs     the imports marked above, which this version of the node cannot give",
         });
         text
     }
@@ -139,6 +151,9 @@ impl Known {
         });
         if let Some(exports) = &self.exports {
             value["exports"] = json!(exports);
+        }
+        if let Some(machine) = self.machine {
+            value["machine"] = json!(machine);
         }
         value
     }

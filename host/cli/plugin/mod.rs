@@ -34,7 +34,7 @@ pub(super) enum Command {
         #[arg(long, short, value_name = "NAME")]
         package: Vec<String>,
     },
-    /// Say what a component is, what it offers and what it would need
+    /// Say what a component or a native binary is, what it offers and what it would need
     Inspect(inspect::Args),
     /// Give a node a plugin: its services answer from then on
     Deploy(deploy::Args),

@@ -1,4 +1,4 @@
-//! A component on its way to a node: by digest if the node has it, else with its bytes.
+//! A plugin on its way to a node: by digest if the node has it, else with its bytes; or the name of an image.
 
 use super::super::client::{ClientError, NodeClient, is_unknown_artifact, request};
 use super::super::guest::Ui;
@@ -19,7 +19,7 @@ pub(in crate::cli) struct Deploy {
     pub(in crate::cli) namespace: String,
     /// Empty: the node names it after its first service.
     pub(in crate::cli) name: String,
-    /// For a component without descriptors.
+    /// For a plugin without descriptors.
     pub(in crate::cli) services: Vec<String>,
     /// Check, keep nothing.
     pub(in crate::cli) dry_run: bool,
@@ -27,24 +27,48 @@ pub(in crate::cli) struct Deploy {
     pub(in crate::cli) inactive: bool,
 }
 
-/// Deploys a component. Its bytes travel only if the namespace does not have them.
+/// What answers.
+#[derive(Debug, Clone)]
+pub(in crate::cli) enum Code {
+    /// A component or a native binary.
+    Bytes(Bytes),
+    /// A container image, as people name it.
+    Image(String),
+}
+
+impl Code {
+    /// `sha256:` and the digest; of an image its own, which its name ends in.
+    pub(in crate::cli) fn digest(&self) -> String {
+        match self {
+            Self::Bytes(bytes) => format!("sha256:{}", Digest::of(bytes)),
+            Self::Image(image) => image.split_once('@').map(|(_, digest)| digest.to_owned()).unwrap_or_default(),
+        }
+    }
+}
+
+/// Deploys a plugin. Its bytes travel only if the namespace does not have them.
 pub(in crate::cli) async fn deploy(
     client: &NodeClient,
     what: &Deploy,
-    bytes: Bytes,
+    code: Code,
     ui: &Ui,
 ) -> Result<pb::DeployResponse, ClientError> {
+    let (digest, image) = match &code {
+        Code::Bytes(_) => (code.digest(), String::new()),
+        Code::Image(image) => (String::new(), image.clone()),
+    };
     let header = pb::DeployHeader {
         namespace: what.namespace.clone(),
         name: what.name.clone(),
-        digest: format!("sha256:{}", Digest::of(&bytes)),
+        digest,
         size_bytes: 0,
         services: what.services.clone(),
         validate_only: what.dry_run,
         keep_inactive: what.inactive,
+        image,
     };
-    match send(client, tokio_stream::once(part(Part::Header(header.clone()))), &what.namespace).await {
-        Err(ClientError::Call(status)) if is_unknown_artifact(&status) => {
+    match (send(client, tokio_stream::once(part(Part::Header(header.clone()))), &what.namespace).await, code) {
+        (Err(ClientError::Call(status)), Code::Bytes(bytes)) if is_unknown_artifact(&status) => {
             let total = bytes.len() as u64;
             let bar = ui.bytes("uploading", total);
             let header = part(Part::Header(pb::DeployHeader { size_bytes: total, ..header }));
@@ -56,7 +80,7 @@ pub(in crate::cli) async fn deploy(
             });
             send(client, tokio_stream::once(header).chain(chunks), &what.namespace).await
         }
-        answer => answer,
+        (answer, _) => answer,
     }
 }
 

@@ -5,12 +5,13 @@
 
 mod messages;
 mod metadata;
+mod native;
 
 use std::io::{self, BufRead, BufReader, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
-use super::rustc::{self, RustcError};
+use super::rustc::RustcError;
 use super::toolchain::{GuestToolchain, ToolchainError};
 use super::ui::Ui;
 use super::{TARGET, cargo_env, process};
@@ -19,7 +20,9 @@ use metadata::{Plan, Workspace};
 /// What to build, and how.
 #[derive(Debug, Clone, Default)]
 pub struct BuildOptions {
-    /// Build the bin target for this machine, with its own rustc, in the `native` subfolder of the target folder.
+    /// Build the bin target for this machine, with its own rustc, in the `native` subfolder of the target folder. On Linux
+    /// the binary is static, so that it runs where there is nothing beside it: with musl if that target is installed, else
+    /// with the C library of this machine.
     pub native: bool,
     /// Where cargo works; `None` is cargo's own choice for the crate. Relative to the current folder.
     pub target_dir: Option<PathBuf>,
@@ -47,7 +50,7 @@ pub enum BuiltKind {
     Handler,
     /// A component that exports a WASI command, from a bin target.
     Command,
-    /// An executable of this machine, from a bin target.
+    /// An executable of this machine, from a bin target: static on Linux.
     NativeCommand,
 }
 
@@ -107,6 +110,12 @@ pub enum BuildError {
         /// At most 30 lines.
         tail: String,
     },
+    /// The C library is here without its static half.
+    #[error("the linker cannot link `{package}` statically: {}", native::REMEDY)]
+    NoStaticLibc {
+        /// Its name.
+        package: String,
+    },
     /// Cargo succeeded, but named no file.
     #[error("cargo built `{0}` but named no artifact")]
     NoArtifact(String),
@@ -142,10 +151,13 @@ pub fn build(
         }
         given => given.filter(|_| !options.native),
     };
-    let target_args = target_args(&dir, &workspace, options)?;
+    // Also named for this machine: the crate's cargo configuration may well say `wasm32-wasip2`.
+    let target = if options.native { native::target(&dir)? } else { TARGET.to_owned() };
+    let folder = folder_args(&workspace, options)?;
     let build_one = |plan: Plan| {
         let mut cargo = toolchain.map_or_else(cargo_env::cargo, GuestToolchain::cargo);
-        cargo.args(plan_args(&plan)).args(&target_args).current_dir(&dir);
+        cargo.args(plan_args(&plan)).args(["--target", &target]).args(&folder).current_dir(&dir);
+        cargo.args(native::flags(plan.kind, &target));
         run(&mut cargo, plan, options, ui)
     };
     plans.into_iter().map(build_one).collect()
@@ -167,17 +179,14 @@ fn plan_args(plan: &Plan) -> Vec<&str> {
     let mut args = match plan.kind {
         // Said here too, because a crate that is also an rlib would otherwise be built without link-time optimisation.
         BuiltKind::Handler => vec!["rustc", "--lib", "--crate-type", "cdylib"],
-        BuiltKind::Command | BuiltKind::NativeCommand => vec!["build", "--bin", &plan.target],
+        BuiltKind::Command | BuiltKind::NativeCommand => vec!["rustc", "--bin", &plan.target],
     };
     args.extend(["--release", "--message-format=json-render-diagnostics", "-p", &plan.id]);
     args
 }
 
-/// For which machine to build, and where.
-fn target_args(dir: &Path, workspace: &Workspace, options: &BuildOptions) -> Result<Vec<String>, BuildError> {
-    // Also named for this machine: the crate's cargo configuration may well say `wasm32-wasip2`.
-    let target = if options.native { rustc::host(dir)? } else { TARGET.to_owned() };
-    let mut args = vec!["--target".to_owned(), target];
+/// Where to build; nothing where cargo's own choice is right.
+fn folder_args(workspace: &Workspace, options: &BuildOptions) -> Result<Vec<String>, BuildError> {
     let chosen = options
         .target_dir
         .as_ref()
@@ -187,10 +196,8 @@ fn target_args(dir: &Path, workspace: &Workspace, options: &BuildOptions) -> Res
         (chosen, true) => Some(chosen.as_deref().unwrap_or(workspace.target_dir()).join("native")),
         (chosen, false) => chosen,
     };
-    if let Some(folder) = folder {
-        args.extend(["--target-dir".to_owned(), folder.to_string_lossy().into_owned()]);
-    }
-    Ok(args)
+    let args = folder.map(|folder| vec!["--target-dir".to_owned(), folder.to_string_lossy().into_owned()]);
+    Ok(args.unwrap_or_default())
 }
 
 fn run(cargo: &mut Command, plan: Plan, options: &BuildOptions, ui: &Ui) -> Result<Built, BuildError> {
@@ -202,6 +209,9 @@ fn run(cargo: &mut Command, plan: Plan, options: &BuildOptions, ui: &Ui) -> Resu
         cargo.env("CARGO_TERM_COLOR", "always"); // it sees our pipe, not the terminal behind it
     }
     let (status, path, tail) = follow(cargo, &plan, shown).map_err(BuildError::Start)?;
+    if !status.success() && plan.kind == BuiltKind::NativeCommand && native::lacks_static_libc(&tail) {
+        return Err(BuildError::NoStaticLibc { package: plan.package });
+    }
     if !status.success() {
         return Err(BuildError::Cargo { command: format!("build -p {}", plan.package), status, tail });
     }

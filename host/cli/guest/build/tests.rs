@@ -59,6 +59,60 @@ fn a_native_build_runs_here_and_keeps_to_its_own_folder() {
     assert_eq!(Command::new(&built[0].path).output().unwrap().stdout, b"4\n");
 }
 
+/// Builds the command of `dir` natively.
+fn native(dir: &Path) -> Result<Built, BuildError> {
+    build(&dir.join("command"), None, &BuildOptions { native: true, ..quiet() }, &Ui::new(true))
+        .map(|mut built| built.remove(0))
+}
+
+/// Configures cargo for `dir`.
+fn configure(dir: &Path, text: &str) {
+    fs::create_dir_all(dir.join(".cargo")).unwrap();
+    fs::write(dir.join(".cargo/config.toml"), text).unwrap();
+}
+
+/// Whether an executable asks for a dynamic linker, which is where shared libraries come from.
+fn is_dynamic(executable: &Path) -> bool {
+    use object::read::elf::{FileHeader as _, ProgramHeader as _};
+    let bytes = fs::read(executable).unwrap();
+    let header = object::elf::FileHeader64::<object::Endianness>::parse(&*bytes).unwrap();
+    let segments = header.program_headers(object::Endianness::Little, &*bytes).unwrap();
+    segments.iter().any(|segment| segment.p_type(object::Endianness::Little) == object::elf::PT_INTERP)
+}
+
+#[test]
+fn a_native_build_is_static_whatever_the_crates_configuration_says() {
+    let dir = workspace();
+    // A build script and its flag: both run on this machine as it is, and neither may be lost.
+    fs::write(dir.path().join("command/build.rs"), "fn main() { println!(\"cargo:rustc-env=MADE_BY=script\"); }\n")
+        .unwrap();
+    let main = "fn main() { println!(\"{} {}\", env!(\"MADE_BY\"), cfg!(chosen)); }\n";
+    fs::write(dir.path().join("command/src/main.rs"), main).unwrap();
+    for config in [
+        "[build]\nrustflags = [\"--cfg\", \"chosen\"]\n",
+        "[target.'cfg(unix)']\nrustflags = [\"--cfg\", \"chosen\", \"-C\", \"target-feature=-crt-static\"]\n",
+    ] {
+        configure(dir.path(), config);
+        let built = native(dir.path()).unwrap();
+        assert!(!is_dynamic(&built.path), "{config}");
+        assert_eq!(Command::new(&built.path).output().unwrap().stdout, b"script true\n", "{config}");
+    }
+}
+
+#[test]
+fn a_linker_that_cannot_link_statically_is_named_with_what_to_install() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = workspace();
+    let linker = dir.path().join("linker");
+    fs::write(&linker, "#!/bin/sh\necho '/usr/bin/ld: cannot find -lc: No such file or directory' >&2\nexit 1\n")
+        .unwrap();
+    fs::set_permissions(&linker, fs::Permissions::from_mode(0o755)).unwrap();
+    configure(dir.path(), &format!("[target.'cfg(unix)']\nlinker = {:?}\n", linker));
+    let failed = native(dir.path()).unwrap_err();
+    assert!(matches!(failed, BuildError::NoStaticLibc { .. }), "{failed}");
+    assert!(failed.to_string().contains("install libc6-dev"), "{failed}");
+}
+
 #[test]
 fn a_failed_build_says_what_the_compiler_said() {
     let dir = workspace();

@@ -1,0 +1,156 @@
+//! `collector doctor`: what of the configuration works on this machine, why the rest does not, and what to do about it.
+//!
+//! Starts every executor as a node would, without a data folder, and takes it down again. What an executor found comes
+//! from the executor itself.
+
+use super::output::Output;
+use super::serve::Settings;
+use crate::config::Config;
+use crate::exec::{Allowance, Native, Report, survey, wasm};
+use anyhow::bail;
+use rustix::system::{sysinfo, uname};
+use serde_json::{Map, Value, json};
+use std::fmt::Write as _;
+
+/// `collector doctor`
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// What was found.
+struct Findings {
+    machine: Vec<(&'static str, String)>,
+    reports: Vec<Report>,
+    /// What may run for whom.
+    allowed: Vec<Allowance>,
+    /// Repositories that `image:` may name.
+    images: Vec<String>,
+}
+
+pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<()> {
+    let config = args.settings.load()?;
+    let findings = Findings::of(&config).await;
+    output.answer(&findings.text(), &findings.value());
+    let broken: Vec<&str> = findings.broken().map(|report| report.name).collect();
+    if !broken.is_empty() {
+        bail!("allowed and not working, see above: {}", broken.join(", "));
+    }
+    Ok(())
+}
+
+impl Findings {
+    async fn of(config: &Config) -> Self {
+        let works = wasm::check(&config.wasm).map_err(|why| format!("{why:#}"));
+        let mut reports = vec![Report { name: "wasm", allowed: true, works, facts: Vec::new() }];
+        reports.extend(survey(&config.exec, config.limits.memory_mib).await);
+        let images = config.exec.container.images.clone();
+        Self { machine: machine(), reports, allowed: config.exec.allowances(), images }
+    }
+
+    /// What is allowed and does not work.
+    fn broken(&self) -> impl Iterator<Item = &Report> {
+        self.reports.iter().filter(|report| report.allowed && report.works.is_err())
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!("collector   {}\n", env!("CARGO_PKG_VERSION"));
+        for (what, found) in &self.machine {
+            let _ = writeln!(text, "{what:<11} {found}");
+        }
+        for Report { name, allowed, works, facts } in &self.reports {
+            let (proof, setting) = (proof(name), setting(name));
+            let _ = match works {
+                Ok(()) if *allowed => writeln!(text, "\n{name:<11} works{proof}"),
+                Ok(()) => writeln!(text, "\n{name:<11} works here{proof}, and is not allowed ({setting})"),
+                Err(why) if *allowed => writeln!(text, "\n{name:<11} DOES NOT WORK: {why}"),
+                Err(why) => writeln!(text, "\n{name:<11} is not allowed ({setting}), and would not work: {why}"),
+            };
+            if works.is_err() {
+                let _ = writeln!(text, "  {:<28} {}", "what to do", next_step(name));
+            }
+            for (what, found) in facts {
+                let _ = writeln!(text, "  {what:<28} {found}");
+            }
+        }
+        let _ = writeln!(text, "\nmay run beside components (exec.native, exec.namespaces, exec.container.images)");
+        for Allowance { namespace, native, images } in &self.allowed {
+            let whose = if namespace == "*" { "every other namespace" } else { namespace };
+            let mut what: Vec<&str> = native.iter().map(|one| one.name()).collect();
+            what.extend(images.then_some("images"));
+            let what = if what.is_empty() { "nothing".to_owned() } else { what.join(", ") };
+            let _ = writeln!(text, "  {whose:<28} {what}");
+        }
+        for image in &self.images {
+            let _ = writeln!(text, "  {:<28} {image}", "images of");
+        }
+        text
+    }
+
+    fn value(&self) -> Value {
+        let texts = |pairs: &[(String, String)]| {
+            pairs.iter().map(|(what, found)| (what.clone(), json!(found))).collect::<Map<_, _>>()
+        };
+        let machine: Map<String, Value> =
+            self.machine.iter().map(|(what, found)| ((*what).to_owned(), json!(found))).collect();
+        let executors = self.reports.iter().map(|Report { name, allowed, works, facts }| {
+            json!({
+                "name": name,
+                "allowed": allowed,
+                "works": works.is_ok(),
+                "why_not": works.as_ref().err(),
+                "what_to_do": works.is_err().then(|| next_step(name)),
+                "facts": texts(facts),
+            })
+        });
+        let allowed = self.allowed.iter().map(|Allowance { namespace, native, images }| {
+            let native: Vec<&str> = native.iter().map(|one| one.name()).collect();
+            json!({ "namespace": namespace, "native": native, "images": images })
+        });
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "machine": machine,
+            "executors": executors.collect::<Vec<_>>(),
+            "allowed": allowed.collect::<Vec<_>>(),
+            "images": self.images,
+            "ok": self.broken().next().is_none(),
+        })
+    }
+}
+
+/// On what "works" rests, where nothing was run.
+fn proof(name: &str) -> &'static str {
+    if name == Native::Container.name() { " by what its engine says (no container was made)" } else { "" }
+}
+
+/// What allows it.
+fn setting(name: &str) -> &'static str {
+    match name == Native::Container.name() {
+        true => "settings exec.native and exec.container.images",
+        false => "setting exec.native",
+    }
+}
+
+/// What to do about one that does not work, whatever the reason.
+fn next_step(name: &str) -> &'static str {
+    if name == Native::Container.name() {
+        "see that `docker info` answers at exec.container.socket, or let neither exec.native nor exec.container.images ask for it"
+    } else if name == Native::Memexec.name() {
+        "take Linux 6.12 with what is missing below, or list container instead in exec.native"
+    } else {
+        "ask for less in the section [wasm] (wasm.slots), or give the process more addresses (ulimit -v)"
+    }
+}
+
+fn machine() -> Vec<(&'static str, String)> {
+    let (system, kernel) = (sysinfo(), uname());
+    let memory = u128::from(system.totalram) * u128::from(system.mem_unit);
+    let cores = std::thread::available_parallelism().map_or_else(|_| "unknown".to_owned(), |count| count.to_string());
+    vec![
+        ("kernel", kernel.release().to_string_lossy().into_owned()),
+        ("machine", kernel.machine().to_string_lossy().into_owned()),
+        ("cores", cores),
+        ("memory", format!("{} MiB", memory >> 20)),
+    ]
+}
