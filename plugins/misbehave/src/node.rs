@@ -1,4 +1,4 @@
-//! Sins that take a call into the node. On other targets they are tame.
+//! Sins that take a call into the node. On other targets they are tame, but for the search for files.
 
 #[cfg(target_family = "wasm")]
 pub(crate) use wasm::{files, leak_pollables, random, trap};
@@ -55,7 +55,10 @@ pub(crate) fn leak_pollables(_amount: u64) -> u64 {
     0
 }
 
+/// The famous files that can be opened.
 #[cfg(not(target_family = "wasm"))]
 pub(crate) fn files() -> Vec<String> {
-    Vec::new()
+    let famous = ["/etc/passwd", "/proc/self/environ", "../etc/passwd"];
+    let opened = famous.into_iter().filter(|file| std::fs::File::open(file).is_ok());
+    opened.map(|file| format!("file {file}")).collect()
 }

@@ -1,0 +1,5 @@
+//! The sins as a native command.
+
+fn main() -> std::process::ExitCode {
+    misbehave::command_main()
+}
