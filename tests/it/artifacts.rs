@@ -25,8 +25,9 @@ async fn refused(node: &TestNode, bytes: Vec<u8>) -> (Code, String, String) {
 }
 
 #[tokio::test]
-async fn w01_what_is_no_component_is_refused_saying_what_it_is() {
+async fn n01_w01_what_is_no_component_is_refused_saying_what_it_is() {
     let node = TestNode::start().await;
+    let kept = || node.data().join("artifacts").join("acme").exists();
     let elf = std::fs::read(env!("CARGO_BIN_EXE_collector")).unwrap().into_iter().take(4_096).collect();
     let cwasm = wasmtime::Engine::default().precompile_component(&distinct_command(0)).unwrap();
     let cases: [(&str, Vec<u8>, Code, &str, &str); 6] = [
@@ -41,6 +42,7 @@ async fn w01_what_is_no_component_is_refused_saying_what_it_is() {
         let (found, why, message) = refused(&node, bytes).await;
         assert_eq!((found, why.as_str()), (code, reason), "{name}: {message}");
         assert!(message.contains(words), "{name}: {message}");
+        assert!(!kept(), "{name}: nothing of it is written");
     }
     let (code, reason, message) = refused(&node, wat::parse_str("(component)").unwrap()).await;
     assert_eq!((code, reason.as_str()), (Code::InvalidArgument, "COMPONENT_NO_ENTRY"), "{message}");

@@ -9,7 +9,7 @@ use collector::collections::{
 use collector::dispatch::artifacts::Artifacts;
 use collector::dispatch::deployments::{Deployments, Stored};
 use collector::dispatch::{self, Dispatcher};
-use collector::domain::{Deadline, Limits, Namespace, Outcome};
+use collector::domain::{Deadline, Kind, Limits, Namespace, Outcome};
 use collector::exec::{Code, ExecError, ExecFailure, Executor, Job, Streams};
 use collector::lifecycle::Lifecycle;
 use collector::registry::{BuiltIn, Registry};
@@ -202,7 +202,11 @@ fn nothing_runs() -> ExecFailure {
 }
 
 impl Executor for Nobody {
-    fn prepare<'a>(&'a self, _code: &'a Code) -> BoxFuture<'a, Result<(), ExecError>> {
+    fn accepts(&self, _namespace: &Namespace, _kind: Kind) -> Result<(), ExecError> {
+        Ok(())
+    }
+
+    fn prepare<'a>(&'a self, _namespace: &'a Namespace, _code: &'a Code) -> BoxFuture<'a, Result<(), ExecError>> {
         Box::pin(async { Err(ExecError::Deadline) })
     }
 
@@ -237,7 +241,9 @@ impl World {
         let lifecycle = Lifecycle::default();
         let kept: Arc<dyn Store> = Arc::clone(&store) as _;
         let stored = Stored::read(&*kept).await.unwrap();
-        let artifacts = Artifacts::open(&data.path().join("artifacts"), &Default::default(), vec![]).unwrap();
+        let artifacts =
+            Artifacts::open(&data.path().join("artifacts"), &Default::default(), vec![], Box::new(|_, _| Ok(())))
+                .unwrap();
         let (artifacts, executor) = (Arc::new(artifacts), Arc::new(Nobody));
         let built_in = BuiltIn::default();
         let registry = Registry::open(Arc::clone(&kept), &built_in, Default::default(), lifecycle.clone()).await;

@@ -46,7 +46,7 @@ fn errors_name_the_next_step_and_end_with_one() {
     let file = path(&component("greeter")).to_owned();
     for (args, words) in [
         (vec!["plugin", "inspect", "no-such-file"], "cannot read no-such-file"),
-        (vec!["plugin", "inspect", "/proc/self/exe"], "build the service for wasm32-wasip2"),
+        (vec!["plugin", "inspect", "/proc/self/exe"], "link it statically"),
         (vec!["plugin", "build", "no-such-folder"], "no-such-folder"),
         (vec!["plugin", "new", "Bad Name"], "lower-case letters"),
         (vec!["call", "no-slashes", "-p", &file], "NAMESPACE/SERVICE/METHOD"),

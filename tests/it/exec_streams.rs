@@ -4,7 +4,7 @@ use crate::support::*;
 use bytes::Bytes;
 use collector::domain::{Deadline, Digest, Fault, FaultCode, Kind, Limits, MetadataEntry, Outcome};
 use collector::exec::wasm::{Config, WasmExecutor};
-use collector::exec::{Code, ExecError, ExecFailure, Executor as _, Job, Streams};
+use collector::exec::{Code, ExecError, ExecFailure, Executor as _, Job, Origin, Streams};
 use collector::lifecycle::Lifecycle;
 use prost::Message as _;
 use std::path::Path;
@@ -83,7 +83,7 @@ fn value(message: &Bytes) -> u64 {
 }
 
 fn code_of(file: &Path, kind: Kind) -> Code {
-    Code { digest: Digest::of(&std::fs::read(file).unwrap()), kind, file: file.to_owned() }
+    Code { digest: Digest::of(&std::fs::read(file).unwrap()), kind, origin: Origin::File(file.to_owned()) }
 }
 
 /// A call of `streams.v1.Streams`.
@@ -94,6 +94,7 @@ fn job(method: &str) -> Job {
         service: "streams.v1.Streams".into(),
         method: method.into(),
         input: Bytes::new(),
+        json: None,
         metadata: vec![],
         deadline: Deadline::after(PATIENCE),
         limits: Limits::default(),
@@ -198,7 +199,7 @@ async fn a_chat_is_answered_line_by_line() {
     drop(open.requests);
     assert_eq!(open.replies.recv().await, None);
     let receipt = open.end.await.unwrap().unwrap().receipt;
-    assert!(receipt.peak_memory > 0 && receipt.fuel.unwrap() > 0);
+    assert!(receipt.peak_memory.unwrap() > 0 && receipt.fuel.unwrap() > 0);
 }
 
 #[tokio::test]

@@ -169,7 +169,7 @@ async fn nothing_deployed_and_unknown_schemes_say_so() {
     let mut request = Call::new(&plugin("greeter"), "SayHello", json!({ "name": "Ada" })).into_request();
     request.service_def = None;
     assert_eq!(verdict(&raw_serve(&node, request.clone()).await.unwrap_err()), (Code::NotFound, "NOT_DEPLOYED".into()));
-    for scheme in ["oci", "https", "file", "image"] {
+    for scheme in ["oci", "https", "file"] {
         let uri = format!("{scheme}:somewhere");
         request.service_def = Some(pb::serve_request::ServiceDef::ServiceUri(uri));
         let status = raw_serve(&node, request.clone()).await.unwrap_err();

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+/// What is built as native commands, too.
+const NATIVE: [&str; 6] = ["contract", "greeter", "hostile-native", "misbehave", "thumbnail", "wordcount"];
+
 /// `plugins/` of the checkout.
 fn plugins_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("plugins")
@@ -26,7 +29,7 @@ pub fn native(name: &str) -> PathBuf {
 
 fn all(native: bool) -> BTreeMap<String, PathBuf> {
     let packages = match native {
-        true => ["greeter", "thumbnail", "wordcount"].map(str::to_owned).to_vec(),
+        true => NATIVE.map(str::to_owned).to_vec(),
         false => Vec::new(),
     };
     let folder = plugins_folder();

@@ -1,20 +1,31 @@
 //! What the tests stand on: nodes in temporary folders, the example plugins, a client that speaks JSON.
 
 mod cli;
+mod container;
 pub mod faults;
 mod guests;
+#[cfg(target_arch = "x86_64")]
+mod jails;
 mod native;
 mod orders;
 mod process;
+mod processes;
 mod protos;
 mod records;
 mod wat;
 
 pub use cli::{Cli, text};
+pub use container::{
+    Mood, NODE_KEY, OciRegistry, Proxy, Rig, clean_after, container_config, docker, engine_socket, error, image_job,
+    job, output_of, tool,
+};
 pub use guests::{component, native};
+#[cfg(target_arch = "x86_64")]
+pub use jails::{Launcher, ZEROES, asks_by_the_old_door, call, elf, gives_back, spins, splits_its_stack, tries, waits};
 pub use native::*;
 pub use orders::*;
 pub use process::NodeProcess;
+pub use processes::{descendants, descriptors, niceness, running};
 pub use protos::{compile, protox_file, raw};
 pub use records::*;
 pub use wat::{distinct_command, echo_handler, run_command, wasi_command, wat};
@@ -22,6 +33,7 @@ pub use wat::{distinct_command, echo_handler, run_command, wasi_command, wat};
 use bytes::Bytes;
 use collector::cli::{Answer, ClientError, NodeClient, PluginFile, Target};
 use collector::config::Config;
+use collector::exec::Native;
 use collector::node::Node;
 use collector::rpc::pb;
 use collector::rpc::pb::serve_request::ServiceDef;
@@ -47,6 +59,8 @@ pub fn test_config() -> Config {
     config.server.grace_ms = 2_000;
     config.wasm.slots = 16;
     config.limits.deadline_ms = 30_000;
+    // A test's own file is no node.
+    config.exec.memexec.launcher = env!("CARGO_BIN_EXE_collector").into();
     config
 }
 
@@ -93,6 +107,15 @@ impl TestNode {
     /// Calls a method of a plugin in namespace `acme` with JSON, uploading it with the call.
     pub async fn call(&self, plugin: &PluginFile, method: &str, request: Value) -> Result<Called, Status> {
         Call::new(plugin, method, request).run(&self.client).await
+    }
+}
+
+impl Drop for TestNode {
+    fn drop(&mut self) {
+        let Some(id) = self.node.take().map(|node| node.id().to_owned()) else { return };
+        if self.config.exec.wants(Native::Container) {
+            clean_after(&id);
+        }
     }
 }
 
@@ -295,8 +318,17 @@ impl tonic::codec::Decoder for RawCodec {
 /// Says that a test is left out. On CI everything that tests need is there: that fails.
 #[track_caller]
 pub fn skip(why: &str) {
-    assert!(std::env::var("CI").as_deref() != Ok("true"), "CI leaves nothing out: {why}");
-    println!("skipped: {why}");
+    leave_out("CI", "true", why);
+}
+
+/// Says that a test is left out, past the test's own output, which nobody sees of a test that passes.
+///
+/// * `variable`, `value`: where it has this value, what the test needs was promised: that fails.
+#[track_caller]
+pub fn leave_out(variable: &str, value: &str, why: &str) {
+    use std::io::Write as _;
+    assert!(std::env::var(variable).as_deref() != Ok(value), "{variable}={value} leaves nothing out: {why}");
+    let _ = writeln!(std::io::stderr(), "skipped: {why}");
 }
 
 /// Waits until a condition holds, checking often; panics with `what` after ten seconds.

@@ -2,7 +2,7 @@
 
 use collector::cli::NodeClient;
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -12,6 +12,8 @@ pub struct NodeProcess {
     child: Child,
     pub address: String,
     log: Arc<Mutex<String>>,
+    /// Data folder of a node that makes things in the engine.
+    containers: Option<PathBuf>,
     reader: Option<JoinHandle<()>>,
 }
 
@@ -23,7 +25,10 @@ impl NodeProcess {
         for setting in settings {
             command.args(["--set", setting]);
         }
-        Self::spawn(command)
+        let containers = settings.iter().any(|setting| setting.contains("container"));
+        let mut node = Self::spawn(command);
+        node.containers = containers.then(|| data.to_owned());
+        node
     }
 
     /// Any command of the program that serves and says so as JSON.
@@ -40,7 +45,7 @@ impl NodeProcess {
         });
         let mut first = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
-        let mut node = Self { child, address: String::new(), log, reader: Some(reader) };
+        let mut node = Self { child, address: String::new(), log, containers: None, reader: Some(reader) };
         let said: serde_json::Value = match serde_json::from_str(&first) {
             Ok(said) => said,
             Err(_) => panic!("the node said {first:?} and ended: {:?}, log: {}", node.wait(), node.log()),
@@ -56,6 +61,10 @@ impl NodeProcess {
     pub fn signal(&self, signal: rustix::process::Signal) {
         let id = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(id, signal).unwrap();
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits for the end and for the whole log.
@@ -92,5 +101,8 @@ impl Drop for NodeProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if let Some(id) = self.containers.take().and_then(|data| std::fs::read_to_string(data.join("node.id")).ok()) {
+            super::clean_after(&id);
+        }
     }
 }
