@@ -19,7 +19,7 @@ use pb::collection_service_client::CollectionServiceClient;
 use process::Process;
 use tonic::transport::{Channel, Endpoint};
 
-type Failure = Box<dyn std::error::Error>;
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// How much is measured.
 struct Size {
@@ -46,7 +46,7 @@ fn main() -> Result<(), Failure> {
 async fn run(size: &Size) -> Result<(), Failure> {
     // Beside the target folder, not in /tmp, which may be memory.
     let data = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-    let node = Process::node(data.path())?;
+    let node = Process::node(data.path(), &[])?;
     let echo = Process::echo()?;
     data::register(&node.address).await?;
     for (name, full_text, indexed) in [

@@ -50,12 +50,19 @@ pub(crate) async fn alone(node: &str, echo: &str, folder: &Path, size: &Size) ->
     }
     let sum = floor(&rounds["echo of a Create"]) + floor(&rounds["one fdatasync"]);
     let (get, alone) = (floor(&rounds["echo of a Get"]), Duration::from_nanos(1));
-    let mut rows =
-        vec![Row::warm("echo of a Get", &rounds["echo of a Get"], get), Row::warm("Get", &rounds["Get"], get)];
-    rows.push(Row::warm("echo of a Create", &rounds["echo of a Create"], floor(&rounds["echo of a Create"])));
-    rows.push(Row::warm("one fdatasync", &rounds["one fdatasync"], floor(&rounds["one fdatasync"]).max(alone)));
+    let mut rows = vec![
+        Row::timed("warm", "echo of a Get", &rounds["echo of a Get"], get),
+        Row::timed("warm", "Get", &rounds["Get"], get),
+    ];
+    rows.push(Row::timed("warm", "echo of a Create", &rounds["echo of a Create"], floor(&rounds["echo of a Create"])));
+    rows.push(Row::timed(
+        "warm",
+        "one fdatasync",
+        &rounds["one fdatasync"],
+        floor(&rounds["one fdatasync"]).max(alone),
+    ));
     for what in ["Create with full text", "Create without"] {
-        rows.push(Row::warm(what, &rounds[what], sum));
+        rows.push(Row::timed("warm", what, &rounds[what], sum));
     }
     Ok(rows)
 }

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-type Failure = Box<dyn std::error::Error>;
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// A server process, ended with its owner.
 pub(crate) struct Process {
@@ -13,12 +13,15 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(crate) fn node(data: &Path) -> Result<Self, Failure> {
+    /// * `settings`: `section.key=value` each.
+    pub(crate) fn node(data: &Path, settings: &[&str]) -> Result<Self, Failure> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_collector"));
         command.args(["serve", "--json", "--listen", "127.0.0.1:0", "--set", "log.level=warn", "--data"]).arg(data);
+        command.args(settings.iter().flat_map(|&setting| ["--set", setting]));
         Self::start(command)
     }
 
+    #[allow(dead_code, reason = "the benchmark of executors has other floors")]
     pub(crate) fn echo() -> Result<Self, Failure> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("--echo");

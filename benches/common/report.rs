@@ -45,8 +45,9 @@ impl Row {
         Self { text, value }
     }
 
+    /// * `kind`: `warm` or `cold`.
     /// * `floor`: what the ratio is to.
-    pub(crate) fn warm(what: &str, rounds: &[Round], floor: Duration) -> Self {
+    pub(crate) fn timed(kind: &str, what: &str, rounds: &[Round], floor: Duration) -> Self {
         let of = |part: fn(&Round) -> Duration| rounds.iter().map(part).collect::<Vec<_>>();
         let (p50s, p99s) = (of(|round| round.p50), of(|round| round.p99));
         let (least, most) = (quantile(&p50s, 0.0), quantile(&p50s, 1.0));
@@ -54,7 +55,7 @@ impl Row {
         let ratio = micros(p50) / micros(floor).max(f64::MIN_POSITIVE);
         Self {
             text: format!(
-                "warm  {what:<32} {:>9.1} us   {ratio:.2}x its echo, p99 {:.1} us ({:.1} to {:.1} us over {} rounds)",
+                "{kind:<5} {what:<34} {:>9.1} us   {ratio:.2}x its floor, p99 {:.1} us ({:.1} to {:.1} us over {} rounds)",
                 micros(p50),
                 micros(p99),
                 micros(least),
@@ -62,7 +63,7 @@ impl Row {
                 rounds.len()
             ),
             value: json!({
-                "warm": what, "p50_us": micros(p50), "p99_us": micros(p99), "ratio": ratio,
+                kind: what, "p50_us": micros(p50), "p99_us": micros(p99), "ratio": ratio,
                 "least_us": micros(least), "most_us": micros(most), "rounds": rounds.len(),
             }),
         }
@@ -72,7 +73,7 @@ impl Row {
 /// Prints the table, and the same as JSON into the temporary folder.
 ///
 /// * `name`: of the benchmark.
-pub(crate) fn print(name: &str, rows: &[Row]) -> Result<(), Box<dyn std::error::Error>> {
+pub(crate) fn print(name: &str, rows: &[Row]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     for row in rows {
         println!("{}", row.text);
     }

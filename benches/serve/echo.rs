@@ -23,7 +23,7 @@ impl CollectiveDispatcher for Echo {
 }
 
 /// Serves on a free port until killed, and says where as JSON.
-pub(crate) async fn serve() -> Result<(), Box<dyn std::error::Error>> {
+pub(crate) async fn serve() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", serde_json::json!({ "serving": format!("http://{}", listener.local_addr()?) }));
     let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));

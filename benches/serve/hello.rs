@@ -26,7 +26,7 @@ pub(crate) struct Hello {
     text: String,
 }
 
-type Failure = Box<dyn std::error::Error>;
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// A stock client over one connection.
 #[derive(Clone)]

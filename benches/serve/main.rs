@@ -5,13 +5,14 @@
 
 mod echo;
 mod hello;
+#[path = "../common/plugins.rs"]
+mod plugins;
 #[path = "../common/process.rs"]
 mod process;
 mod registry;
 #[path = "../common/report.rs"]
 mod report;
 
-use collector::cli::guest::{BuildOptions, Ui, build};
 use collector::cli::{NodeClient, PluginFile, Target};
 use collector::rpc::pb::serve_request::ServiceDef;
 use hello::HelloClient;
@@ -20,11 +21,11 @@ use prost_types::Any;
 use report::{Round, Row, floor, micros};
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 use tokio::time::Instant;
 
-type Failure = Box<dyn std::error::Error>;
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// How much is measured.
 struct Size {
@@ -48,9 +49,9 @@ fn main() -> Result<(), Failure> {
 }
 
 async fn run(size: &Size) -> Result<(), Failure> {
-    let plugins = plugins()?;
+    let plugins = plugins::built(&["greeter", "markdown", "thumbnail", "wordcount"], false)?;
     let data = tempfile::tempdir()?;
-    let node = Process::node(data.path())?;
+    let node = Process::node(data.path(), &[])?;
     let echo = Process::echo()?;
     let client = NodeClient::connect(&node.address).await?;
     let echo_client = NodeClient::connect(&echo.address).await?;
@@ -89,8 +90,8 @@ async fn run(size: &Size) -> Result<(), Failure> {
         ("Serve with the binary attached", "plain tonic echo of the binary"),
     ] {
         let least = floor(&rounds[beside]);
-        rows.push(Row::warm(beside, &rounds[beside], least));
-        rows.push(Row::warm(what, &rounds[what], least));
+        rows.push(Row::timed("warm", beside, &rounds[beside], least));
+        rows.push(Row::timed("warm", what, &rounds[what], least));
     }
     rows.push(registry::check(size.rounds)?);
     rows.push(registry::deploy_to_answer(&node.address, &greeter, size.rounds).await?);
@@ -153,14 +154,6 @@ fn request(name: &str, plugin: &PluginFile) -> Result<(Target, Any), Failure> {
         None => Any { type_url: String::new(), value: json.to_string().into_bytes() },
     };
     Ok((target, input))
-}
-
-fn plugins() -> Result<BTreeMap<String, PathBuf>, Failure> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("plugins");
-    let packages = ["greeter", "markdown", "thumbnail", "wordcount"].map(str::to_owned).to_vec();
-    let options = BuildOptions { packages, target_dir: Some(folder.join("target")), ..BuildOptions::default() };
-    let built = build(&folder, None, &options, &Ui::new(false))?;
-    Ok(built.into_iter().map(|one| (one.package, one.path)).collect())
 }
 
 fn cold(name: &str, bytes: usize, took: Duration, queued_us: Option<&String>) -> Row {

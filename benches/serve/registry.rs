@@ -20,7 +20,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
 
-type Failure = Box<dyn std::error::Error>;
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 async fn channel(address: &str) -> Result<Channel, Failure> {
     Ok(Endpoint::from_shared(address.to_owned())?.connect().await?)
