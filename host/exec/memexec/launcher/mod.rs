@@ -8,7 +8,7 @@
 //!
 //! Whoever dies takes all below along: the launcher ends when the node's end of its socket is closed, by whatever; jails
 //! have a parent-death signal, and a socket of their own; calls live in the pid namespace of their jail. None of them
-//! touches a file, except the control groups that the launcher joins ([`control`]).
+//! touches a file, except the control groups that the launcher joins (`control.rs`).
 //!
 //! A call's own limits bound what it maps and its stack. They do not count the kernel's tables for what is mapped, which can
 //! be far larger: a mapping of two pages can have 16 KiB of them, and a process may have some 65,530 mappings (sysctl
