@@ -85,8 +85,7 @@ async fn serve(mut client: UnixStream, mut mood: watch::Receiver<Mood>) {
     let talk = async {
         match now {
             Mood::Well => {
-                let mut engine =
-                    UnixStream::connect(super::engine_socket().trim_start_matches("unix://")).await.unwrap();
+                let mut engine = connected().await;
                 let _ended = copy_bidirectional(&mut client, &mut engine).await;
             }
             Mood::Silent => std::future::pending().await,
@@ -108,9 +107,14 @@ async fn serve(mut client: UnixStream, mut mood: watch::Receiver<Mood>) {
     }
 }
 
+/// The engine that the tests were given, wherever its socket is.
+async fn connected() -> UnixStream {
+    UnixStream::connect(super::engine_socket().trim_start_matches("unix://")).await.unwrap()
+}
+
 /// Passes everything on, up to what the mood is about.
 async fn pass(client: &mut UnixStream, mood: Mood) {
-    let mut engine = UnixStream::connect("/var/run/docker.sock").await.unwrap();
+    let mut engine = connected().await;
     let (mut asked, mut said) = (vec![0; 1 << 16], vec![0; 1 << 16]);
     let has = |bytes: &[u8], words: &str| bytes.windows(words.len()).any(|some| some == words.as_bytes());
     loop {
