@@ -83,7 +83,7 @@ impl Node {
             named => named.to_owned(),
         };
         let services = services(&config, &data, &executors, advertised, ready.subscribe(), &lifecycle).await?;
-        let web = Web::new(&config.server, default.clone(), Arc::clone(&services.registry));
+        let web = Web::new(&config.server, default.clone(), Arc::clone(&services.registry), services.tenancy.clone());
         let web = web.map_err(ConfigError::from)?;
         let door = rpc::door(services, &default);
         let address = server.address();
@@ -158,9 +158,9 @@ async fn services(
         config.deployments.clone(),
         lifecycle.clone(),
     ));
-    let tenancy = Tenancy;
+    let tenancy = Tenancy::default();
     let parts = Parts {
-        tenancy,
+        tenancy: tenancy.clone(),
         registry: Arc::clone(&registry),
         artifacts: Arc::clone(&artifacts),
         deployments: Arc::clone(&deployments),
@@ -168,7 +168,7 @@ async fn services(
         lifecycle: lifecycle.clone(),
     };
     let dispatcher = Arc::new(Dispatcher::new(parts, config.limits.clone()));
-    let collections = collections(config, store, &registry, &dispatcher, lifecycle).await?;
+    let collections = collections(config, store, tenancy.clone(), &registry, &dispatcher, lifecycle).await?;
     Ok(Services {
         dispatcher,
         registry,
@@ -190,13 +190,14 @@ async fn services(
 async fn collections(
     config: &Config,
     store: Arc<dyn Store>,
+    tenancy: Tenancy,
     registry: &Arc<Registry>,
     dispatcher: &Arc<Dispatcher>,
     lifecycle: &Lifecycle,
 ) -> Result<Arc<Collections>, NodeError> {
     let catalogue = Catalogue::open(Arc::clone(&store), config.collections.clone()).await?;
     let collections = Arc::new(Collections::new(collections::Parts {
-        tenancy: Tenancy,
+        tenancy,
         registry: Arc::clone(registry),
         catalogue: Arc::new(catalogue),
         store,

@@ -94,9 +94,9 @@ struct Ranked {
 impl Collections {
     /// Asks several collections, and keeps the best of all.
     ///
-    /// * errors: `Denied`, `NoCollection`, `NoFullText` of one that was named, `Field`, `Deadline`, `Store`.
+    /// * errors: `Refused`, `NoCollection`, `NoFullText` of one that was named, `Field`, `Deadline`, `Store`.
     /// * cancel: safe, and the work stops soon after. Source: `SearchCollections`, proto/collector/collection_repo.proto.
-    pub async fn search_collections(&self, caller: Caller, query: AcrossQuery) -> Result<Across, CollectionError> {
+    pub async fn search_collections(&self, caller: &Caller, query: AcrossQuery) -> Result<Across, CollectionError> {
         self.parts.tenancy.authorize(caller, &query.namespace, Verb::Read)?;
         let text = ask::text(&query.full_text).map_err(|why| within("query", why))?;
         let mut asked = Vec::new();

@@ -55,7 +55,7 @@ impl Collections {
     ///   the others.
     pub async fn batch(
         &self,
-        caller: Caller,
+        caller: &Caller,
         place: &Place,
         operations: &[Operation],
         apart: bool,

@@ -3,7 +3,7 @@
 use crate::dispatch::DispatchError;
 use crate::domain::{Fault, Receipt};
 use crate::store::{Refusal, StoreError};
-use crate::tenancy::Denied;
+use crate::tenancy::Refused;
 
 /// A part of a request that is wrong in itself.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,7 +27,7 @@ impl BadField {
 pub enum CollectionError {
     /// The caller may not.
     #[error(transparent)]
-    Denied(#[from] Denied),
+    Refused(#[from] Refused),
     /// There is no such collection.
     #[error("there is no collection {0}")]
     NoCollection(String),

@@ -50,10 +50,10 @@ pub struct Invoked {
 impl Collections {
     /// Runs a method on records, one after another.
     ///
-    /// * errors: `Denied`, `NoCollection`; `Field`, `NoMethod`, `AmbiguousMethod`, `NoRecord`: nothing has run. `Run`,
+    /// * errors: `Refused`, `NoCollection`; `Field`, `NoMethod`, `AmbiguousMethod`, `NoRecord`: nothing has run. `Run`,
     ///   `Faulted`: of the first run that failed; those before it keep their effects.
     /// * cancel: dropping the future stops the guest; no further run begins.
-    pub async fn invoke(&self, caller: Caller, place: &Place, asked: Invocation) -> Result<Invoked, CollectionError> {
+    pub async fn invoke(&self, caller: &Caller, place: &Place, asked: Invocation) -> Result<Invoked, CollectionError> {
         let definition = self.open(caller, place, Verb::Read)?;
         if asked.ids.len() > RUNS_MAX {
             let problem = format!("has {} entries, at most {RUNS_MAX} are allowed", asked.ids.len());
@@ -90,7 +90,7 @@ impl Collections {
     }
 
     /// Finds the method: what it resolves to answers all runs, whatever is deployed meanwhile.
-    fn method(&self, caller: Caller, definition: &Definition, name: &str) -> Result<Ready, CollectionError> {
+    fn method(&self, caller: &Caller, definition: &Definition, name: &str) -> Result<Ready, CollectionError> {
         let (service, method) = match name.split_once('/') {
             Some((service, method)) => (parse::<ServiceName>(service)?, parse::<MethodName>(method)?),
             None => {
@@ -175,7 +175,7 @@ fn check_type(type_url: &str, method: &Method) -> Result<(), String> {
 /// A run that got no answer.
 fn failed(id: Option<String>, why: DispatchError) -> CollectionError {
     match why {
-        DispatchError::Denied(denied) => denied.into(),
+        DispatchError::Refused(refused) => refused.into(),
         other => CollectionError::Run { id, why: Box::new(other) },
     }
 }

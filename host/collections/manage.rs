@@ -56,11 +56,11 @@ pub struct Wanted {
 impl Collections {
     /// Makes an empty collection, durable when this returns.
     ///
-    /// * errors: `Denied`, `Field`, `CollectionExists`, `TooMany`, `KeyReused`, `Draining`, `Store`.
+    /// * errors: `Refused`, `Field`, `CollectionExists`, `TooMany`, `KeyReused`, `Draining`, `Store`.
     /// * cancel: goes on; only the answer is lost. Source: `CreateCollection`, proto/collector/collection_repo.proto.
     pub async fn create_collection(
         self: &Arc<Self>,
-        caller: Caller,
+        caller: &Caller,
         new: NewCollection,
         options: Options,
     ) -> Result<Arc<Definition>, CollectionError> {
@@ -72,16 +72,16 @@ impl Collections {
 
     /// A collection that the caller may do `verb` with. No I/O.
     ///
-    /// * errors: `Denied`, `NoCollection`.
-    pub fn definition(&self, caller: Caller, place: &Place, verb: Verb) -> Result<Arc<Definition>, CollectionError> {
+    /// * errors: `Refused`, `NoCollection`.
+    pub fn definition(&self, caller: &Caller, place: &Place, verb: Verb) -> Result<Arc<Definition>, CollectionError> {
         self.parts.tenancy.authorize(caller, &place.namespace, verb)?;
         self.find(place)
     }
 
     /// A collection and how much is in it.
     ///
-    /// * errors: `Denied`, `NoCollection`, `Store`.
-    pub async fn describe(&self, caller: Caller, place: &Place) -> Result<(Arc<Definition>, Stats), CollectionError> {
+    /// * errors: `Refused`, `NoCollection`, `Store`.
+    pub async fn describe(&self, caller: &Caller, place: &Place) -> Result<(Arc<Definition>, Stats), CollectionError> {
         let definition = self.definition(caller, place, Verb::Discover)?;
         let stats = self.parts.store.stats(&place.namespace, place.collection.as_str()).await;
         Ok((definition, stats.map_err(|why| at(place, why))?))
@@ -89,14 +89,13 @@ impl Collections {
 
     /// Collections that the caller may see, by id.
     ///
-    /// * errors: `Denied`, of one namespace.
-    pub fn discover(&self, caller: Caller, wanted: &Wanted) -> Result<Vec<Arc<Definition>>, CollectionError> {
+    /// * errors: `Refused`, of one namespace.
+    pub fn discover(&self, caller: &Caller, wanted: &Wanted) -> Result<Vec<Arc<Definition>>, CollectionError> {
         if let Some(namespace) = &wanted.namespace {
             self.parts.tenancy.authorize(caller, namespace, Verb::Discover)?;
         }
-        let tenancy = self.parts.tenancy;
         let fits = |one: &Definition| wanted.fits(one);
-        let seen = |one: &Definition| tenancy.authorize(caller, &one.namespace, Verb::Discover).is_ok();
+        let seen = |one: &Definition| self.parts.tenancy.allows(caller, &one.namespace, Verb::Discover);
         let after = wanted.after.as_deref();
         let catalogue = &self.parts.catalogue;
         Ok(catalogue.list(wanted.namespace.as_ref(), after, wanted.limit, |one| fits(one) && seen(one)))
@@ -106,11 +105,11 @@ impl Collections {
     /// after another, the last wins.
     ///
     /// * `indexed_fields`: the whole new list.
-    /// * errors: `Denied`, `NoCollection`, `Field`, `Draining`, `Store`.
+    /// * errors: `Refused`, `NoCollection`, `Field`, `Draining`, `Store`.
     /// * cancel: goes on; only the answer is lost. Source: `Modify`, proto/collector/collection_service.proto.
     pub async fn modify(
         self: &Arc<Self>,
-        caller: Caller,
+        caller: &Caller,
         place: &Place,
         indexed_fields: Vec<String>,
         options: &Options,
@@ -123,11 +122,11 @@ impl Collections {
 
     /// Drops a collection with all its records, durable when this returns. Returns how many records went with it.
     ///
-    /// * errors: `Denied`, `NoCollection`, `KeyReused`, `Draining`, `Store`.
+    /// * errors: `Refused`, `NoCollection`, `KeyReused`, `Draining`, `Store`.
     /// * cancel: goes on; only the answer is lost. Source: `DropCollection`, proto/collector/record/v1/collections.proto.
     pub async fn drop_collection(
         self: &Arc<Self>,
-        caller: Caller,
+        caller: &Caller,
         place: Place,
         options: Options,
     ) -> Result<u64, CollectionError> {

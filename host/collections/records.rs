@@ -28,11 +28,11 @@ impl Collections {
     /// Reads one record.
     ///
     /// * `if_match`: the revision that it must be of.
-    /// * errors: `Denied`, `NoCollection`, `NoRecord`, `Changed`, `Store`.
+    /// * errors: `Refused`, `NoCollection`, `NoRecord`, `Changed`, `Store`.
     /// * cancel: safe.
     pub async fn get(
         &self,
-        caller: Caller,
+        caller: &Caller,
         place: &Place,
         id: &RecordId,
         if_match: Option<u64>,
@@ -47,13 +47,13 @@ impl Collections {
 
     /// Makes one write. Durable when this returns.
     ///
-    /// * errors: `Denied`, `NoCollection`, `Draining`; `Field` for an item that is not of the collection's type or a bad
+    /// * errors: `Refused`, `NoCollection`, `Draining`; `Field` for an item that is not of the collection's type or a bad
     ///   path; `RecordExists`, `NoRecord`, `Changed`, `KeyReused`, `Store`: nothing was changed, but where the store says
     ///   that it does not know.
     /// * cancel: the write is made whole or not at all.
     pub async fn write(
         &self,
-        caller: Caller,
+        caller: &Caller,
         place: &Place,
         operation: Operation,
         options: &Options,
@@ -162,7 +162,7 @@ impl Collections {
     }
 
     /// The definition of a collection in which the caller may do that.
-    pub(super) fn open(&self, caller: Caller, place: &Place, verb: Verb) -> Result<Arc<Definition>, CollectionError> {
+    pub(super) fn open(&self, caller: &Caller, place: &Place, verb: Verb) -> Result<Arc<Definition>, CollectionError> {
         self.parts.tenancy.authorize(caller, &place.namespace, verb)?;
         if verb == Verb::Write && self.parts.lifecycle.is_draining() {
             return Err(CollectionError::Draining);

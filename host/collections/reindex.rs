@@ -44,12 +44,12 @@ impl Collections {
     /// Indexes every record of a collection again; the last message is how it ended.
     ///
     /// * `until`: when it stops, if it has not ended by then.
-    /// * errors: `Denied`, `NoCollection`, `Draining`.
+    /// * errors: `Refused`, `NoCollection`, `Draining`.
     /// * cancel: dropping the receiver stops it between two writes. Source: `Reindex`,
     ///   proto/collector/record/v1/collections.proto.
     pub fn reindex(
         self: &Arc<Self>,
-        caller: Caller,
+        caller: &Caller,
         place: Place,
         options: &Options,
         until: Option<Deadline>,

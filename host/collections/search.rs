@@ -17,9 +17,9 @@ const REPLY_BYTES: usize = 3 << 20;
 impl Collections {
     /// One page of a listing.
     ///
-    /// * errors: `Denied`, `NoCollection`; `Field` for a bad filter, order or page; `Deadline`, `Store`.
+    /// * errors: `Refused`, `NoCollection`; `Field` for a bad filter, order or page; `Deadline`, `Store`.
     /// * cancel: safe; the work stops soon after.
-    pub async fn list(&self, caller: Caller, place: &Place, asked: &ListQuery) -> Result<Listed, CollectionError> {
+    pub async fn list(&self, caller: &Caller, place: &Place, asked: &ListQuery) -> Result<Listed, CollectionError> {
         let definition = self.open(caller, place, Verb::Read)?;
         let known = self.known(&definition).await?;
         let page = self.answer(&definition, listing(&known, asked)?, asked.deadline).await?;
@@ -37,7 +37,7 @@ impl Collections {
     /// * cancel: safe; the work stops soon after.
     pub async fn search(
         &self,
-        caller: Caller,
+        caller: &Caller,
         place: &Place,
         asked: &SearchQuery,
     ) -> Result<(Vec<Found>, u64), CollectionError> {
@@ -59,7 +59,7 @@ impl Collections {
     /// * errors, cancel: as [`Collections::list`].
     pub async fn explain_list(
         &self,
-        caller: Caller,
+        caller: &Caller,
         place: &Place,
         asked: &ListQuery,
     ) -> Result<Plan, CollectionError> {
@@ -73,7 +73,7 @@ impl Collections {
     /// * errors, cancel: as [`Collections::search`].
     pub async fn explain_search(
         &self,
-        caller: Caller,
+        caller: &Caller,
         place: &Place,
         asked: &SearchQuery,
     ) -> Result<Plan, CollectionError> {

@@ -4,14 +4,14 @@ use super::artifacts::ArtifactError;
 use crate::domain::{Fault, Receipt};
 use crate::exec::ExecFailure;
 use crate::registry::{CallError, OutputError};
-use crate::tenancy::Denied;
+use crate::tenancy::Refused;
 
 /// Why a call got no answer from code.
 #[derive(Debug, thiserror::Error)]
 pub enum DispatchError {
     /// The caller may not.
     #[error(transparent)]
-    Denied(#[from] Denied),
+    Refused(#[from] Refused),
     /// The code is not there or not usable.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),

@@ -91,7 +91,7 @@ impl Dispatcher {
     /// Runs one method here.
     ///
     /// * cancel: dropping the future stops the guest; an artifact that was being kept is whole or absent.
-    pub async fn serve(&self, caller: Caller, mut call: Call) -> Result<Served, DispatchError> {
+    pub async fn serve(&self, caller: &Caller, mut call: Call) -> Result<Served, DispatchError> {
         let limits = self.limits.lowered(&call.limits);
         let deadline = call.deadline.at_most(limits.deadline());
         // Taken out of the call, so that the upload's buffer is gone before the guest runs.
@@ -158,10 +158,10 @@ impl Dispatcher {
 
     /// Finds what answers a native call. No I/O.
     ///
-    /// * errors: `Denied`; `Call` for a service or method that is not registered; `NoImplementation`; `Draining`.
+    /// * errors: `Refused`; `Call` for a service or method that is not registered; `NoImplementation`; `Draining`.
     pub fn resolve(
         &self,
-        caller: Caller,
+        caller: &Caller,
         namespace: &Namespace,
         service: &ServiceName,
         method: &MethodName,

@@ -56,7 +56,7 @@ fn check(service: &str, method: &str, type_url: &str) -> Result<ValidCall, CallE
         metadata: vec![],
         deadline: Deadline::after(Duration::from_secs(1)),
     };
-    let permit = Tenancy.authorize(Caller::Anonymous, &call.namespace, Verb::Invoke).unwrap();
+    let permit = Tenancy::default().authorize(&Caller::anonymous(), &call.namespace, Verb::Invoke).unwrap();
     let nothing = Snapshot::new(call.namespace.clone(), Arc::default());
     validate(&permit, call, Some(&schema()), &nothing)
 }

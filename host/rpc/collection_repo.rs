@@ -12,7 +12,7 @@ use crate::collections::{
 use crate::domain::{CollectionName, Deadline, Namespace};
 use crate::registry::timestamp;
 use crate::store::{Hit, Labels};
-use crate::tenancy::{Caller, Verb};
+use crate::tenancy::Verb;
 use prost::Message as _;
 use prost_types::value::Kind;
 use std::collections::BTreeMap;
@@ -49,10 +49,11 @@ impl RepoService {
         request: Request<pb::CreateCollectionRequest>,
     ) -> Result<Response<pb::CreateCollectionResponse>, Status> {
         let id = edge::request_id(&request);
+        let caller = edge::caller(&request)?;
         let bad = |why| status::bad_request(why, &id);
         let options = collections::options_without_if_match(request.metadata()).map_err(bad)?;
         let new = new_collection(request.into_inner()).map_err(bad)?;
-        let made = self.collections.create_collection(Caller::Anonymous, new, options).await;
+        let made = self.collections.create_collection(&caller, new, options).await;
         let made = made.map_err(|why| status::collection(why, &id))?;
         Ok(Response::new(pb::CreateCollectionResponse {
             status: convert::ok(),
@@ -63,14 +64,14 @@ impl RepoService {
 
     fn find(&self, request: &Request<pb::DiscoverRequest>) -> Result<pb::DiscoverResponse, Status> {
         let id = edge::request_id(request);
+        let caller = edge::caller(request)?;
         let bad = |why| status::bad_request(why, &id);
         let request = request.get_ref();
         let (mut wanted, query) = wanted(request).map_err(bad)?;
         let size = convert::page_size(request.page_size).map_err(bad)?;
         wanted.after = self.pages.read(&query, &request.page_token).map_err(bad)?;
         wanted.limit = size + 1;
-        let mut found =
-            self.collections.discover(Caller::Anonymous, &wanted).map_err(|why| status::collection(why, &id))?;
+        let mut found = self.collections.discover(&caller, &wanted).map_err(|why| status::collection(why, &id))?;
         let all = found.len();
         let mut bytes = 0;
         let mut collections = Vec::new();
@@ -91,12 +92,13 @@ impl RepoService {
 
     fn where_is(&self, request: &Request<pb::RouteRequest>) -> Result<pb::RouteResponse, Status> {
         let id = edge::request_id(request);
+        let caller = edge::caller(request)?;
         let place = match &request.get_ref().collection {
             Some(named) => place(("collection.namespace", &named.namespace), ("collection.name", &named.name)),
             None => Err(BadRequest::Required("collection")),
         };
         let place = place.map_err(|why| status::bad_request(why, &id))?;
-        let found = self.collections.definition(Caller::Anonymous, &place, Verb::Discover);
+        let found = self.collections.definition(&caller, &place, Verb::Discover);
         let found = found.map_err(|why| status::collection(why, &id))?;
         Ok(pb::RouteResponse {
             status: convert::ok(),
@@ -110,9 +112,10 @@ impl RepoService {
         request: Request<pb::SearchCollectionsRequest>,
     ) -> Result<pb::SearchCollectionsResponse, Status> {
         let id = edge::request_id(&request);
+        let caller = edge::caller(&request)?;
         let deadline = edge::deadline(&request)?;
         let query = across(request.into_inner(), deadline).map_err(|why| status::bad_request(why, &id))?;
-        let found = self.collections.search_collections(Caller::Anonymous, query).await;
+        let found = self.collections.search_collections(&caller, query).await;
         let found = found.map_err(|why| status::collection(why, &id))?;
         Ok(pb::SearchCollectionsResponse {
             status: convert::ok(),

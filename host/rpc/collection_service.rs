@@ -9,7 +9,6 @@ use super::{MESSAGE_MAX, pb, status};
 use crate::collections::{CollectionError, Collections, Listed, RECORD_MAX, RUNS_MAX};
 use crate::domain::RecordId;
 use crate::store;
-use crate::tenancy::Caller;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
@@ -62,12 +61,13 @@ impl Failures {
 impl pb::collection_service_server::CollectionService for CollectionService {
     async fn create(&self, request: Request<pb::CreateRequest>) -> Result<Response<pb::CreateResponse>, Status> {
         let no = Failures::of(&request);
+        let caller = edge::caller(&request)?;
         let options = wire::options_without_if_match(request.metadata()).map_err(|why| no.bad(why))?;
         let request = request.into_inner();
         let place = wire::place(&request.namespace, &request.collection_name).map_err(|why| no.bad(why))?;
         let given = request.id.clone();
         let operation = wire::create(request).map_err(|why| no.bad(why))?;
-        let outcome = self.collections.write(Caller::Anonymous, &place, operation, &options).await;
+        let outcome = self.collections.write(&caller, &place, operation, &options).await;
         let created = wire::created(outcome.map_err(|why| no.failed(why))?, given);
         let etag = created.info.as_ref().map(|info| info.etag.clone());
         Ok(wire::tagged(created, etag.as_deref()))
@@ -75,11 +75,12 @@ impl pb::collection_service_server::CollectionService for CollectionService {
 
     async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<pb::GetResponse>, Status> {
         let no = Failures::of(&request);
+        let caller = edge::caller(&request)?;
         let if_match = wire::if_match(request.metadata()).map_err(|why| no.bad(why))?;
         let request = request.into_inner();
         let place = wire::place(&request.namespace, &request.collection_name).map_err(|why| no.bad(why))?;
         let id: RecordId = convert::required("id", &request.id).map_err(|why| no.bad(why))?;
-        let record = self.collections.get(Caller::Anonymous, &place, &id, if_match).await;
+        let record = self.collections.get(&caller, &place, &id, if_match).await;
         let (item, info) = wire::record(record.map_err(|why| no.failed(why))?);
         let etag = info.etag.clone();
         let reply = pb::GetResponse { status: convert::ok(), item: Some(item), info: Some(info) };
@@ -88,11 +89,12 @@ impl pb::collection_service_server::CollectionService for CollectionService {
 
     async fn update(&self, request: Request<pb::UpdateRequest>) -> Result<Response<pb::UpdateResponse>, Status> {
         let no = Failures::of(&request);
+        let caller = edge::caller(&request)?;
         let options = wire::options(request.metadata()).map_err(|why| no.bad(why))?;
         let request = request.into_inner();
         let place = wire::place(&request.namespace, &request.collection_name).map_err(|why| no.bad(why))?;
         let operation = wire::update(request).map_err(|why| no.bad(why))?;
-        let outcome = self.collections.write(Caller::Anonymous, &place, operation, &options).await;
+        let outcome = self.collections.write(&caller, &place, operation, &options).await;
         let info = wire::put(outcome.map_err(|why| no.failed(why))?);
         let etag = info.as_ref().map(|info| info.etag.clone());
         Ok(wire::tagged(pb::UpdateResponse { status: convert::ok(), info }, etag.as_deref()))
@@ -100,23 +102,25 @@ impl pb::collection_service_server::CollectionService for CollectionService {
 
     async fn delete(&self, request: Request<pb::DeleteRequest>) -> Result<Response<pb::DeleteResponse>, Status> {
         let no = Failures::of(&request);
+        let caller = edge::caller(&request)?;
         let options = wire::options(request.metadata()).map_err(|why| no.bad(why))?;
         let request = request.into_inner();
         let place = wire::place(&request.namespace, &request.collection_name).map_err(|why| no.bad(why))?;
         let operation = wire::delete(&request).map_err(|why| no.bad(why))?;
-        let outcome = self.collections.write(Caller::Anonymous, &place, operation, &options).await;
+        let outcome = self.collections.write(&caller, &place, operation, &options).await;
         outcome.map_err(|why| no.failed(why))?;
         Ok(Response::new(pb::DeleteResponse { status: convert::ok() }))
     }
 
     async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {
         let no = Failures::of(&request);
+        let caller = edge::caller(&request)?;
         let deadline = edge::deadline(&request)?;
         let request = request.into_inner();
         let (place, mut query) = wire::list_query(&request, deadline).map_err(|why| no.bad(why))?;
         let key = wire::list_key(&place, &request);
         query.after = self.pages.read(&key, &request.page_token).map_err(|why| no.bad(why))?;
-        let listed = self.collections.list(Caller::Anonymous, &place, &query).await;
+        let listed = self.collections.list(&caller, &place, &query).await;
         let Listed { records, next, total } = listed.map_err(|why| no.failed(why))?;
         let (items, infos) = records.into_iter().map(wire::record).unzip();
         let next_page_token = next.map(|last| self.pages.token(&key, &last)).unwrap_or_default();
@@ -126,9 +130,10 @@ impl pb::collection_service_server::CollectionService for CollectionService {
 
     async fn search(&self, request: Request<pb::SearchRequest>) -> Result<Response<pb::SearchResponse>, Status> {
         let no = Failures::of(&request);
+        let caller = edge::caller(&request)?;
         let deadline = edge::deadline(&request)?;
         let (place, query) = wire::search_query(request.into_inner(), deadline).map_err(|why| no.bad(why))?;
-        let found = self.collections.search(Caller::Anonymous, &place, &query).await;
+        let found = self.collections.search(&caller, &place, &query).await;
         let (found, total) = found.map_err(|why| no.failed(why))?;
         Ok(Response::new(pb::SearchResponse {
             status: convert::ok(),
@@ -139,13 +144,14 @@ impl pb::collection_service_server::CollectionService for CollectionService {
 
     async fn batch(&self, request: Request<pb::BatchRequest>) -> Result<Response<pb::BatchResponse>, Status> {
         let no = Failures::of(&request);
+        let caller = edge::caller(&request)?;
         let options = wire::options_without_if_match(request.metadata()).map_err(|why| no.bad(why))?;
         let apart = wire::apart(request.metadata()).map_err(|why| no.bad(why))?;
         let request = request.into_inner();
         let place = wire::place(&request.namespace, &request.collection_name).map_err(|why| no.bad(why))?;
         let operations = wire::operations(&place, request.operations).map_err(|why| no.bad(why))?;
         let kinds: Vec<Kind> = operations.iter().map(Kind::of).collect();
-        let outcomes = self.collections.batch(Caller::Anonymous, &place, &operations, apart, &options).await;
+        let outcomes = self.collections.batch(&caller, &place, &operations, apart, &options).await;
         let outcomes = kinds.into_iter().zip(outcomes.map_err(|why| no.failed(why))?);
         let responses = outcomes.map(|(kind, outcome)| wire::response(kind, outcome, &no.0)).collect();
         Ok(Response::new(pb::BatchResponse { status: convert::ok(), responses }))
@@ -153,9 +159,10 @@ impl pb::collection_service_server::CollectionService for CollectionService {
 
     async fn describe(&self, request: Request<pb::DescribeRequest>) -> Result<Response<pb::DescribeResponse>, Status> {
         let no = Failures::of(&request);
+        let caller = edge::caller(&request)?;
         let request = request.into_inner();
         let place = wire::place(&request.namespace, &request.collection_name).map_err(|why| no.bad(why))?;
-        let described = self.collections.describe(Caller::Anonymous, &place).await;
+        let described = self.collections.describe(&caller, &place).await;
         let (definition, stats) = described.map_err(|why| no.failed(why))?;
         Ok(Response::new(pb::DescribeResponse {
             status: convert::ok(),
@@ -167,10 +174,11 @@ impl pb::collection_service_server::CollectionService for CollectionService {
 
     async fn modify(&self, request: Request<pb::ModifyRequest>) -> Result<Response<pb::ModifyResponse>, Status> {
         let no = Failures::of(&request);
+        let caller = edge::caller(&request)?;
         let options = wire::options_without_if_match(request.metadata()).map_err(|why| no.bad(why))?;
         let request = request.into_inner();
         let place = wire::place(&request.namespace, &request.collection_name).map_err(|why| no.bad(why))?;
-        let modified = self.collections.modify(Caller::Anonymous, &place, request.indexed_fields, &options).await;
+        let modified = self.collections.modify(&caller, &place, request.indexed_fields, &options).await;
         modified.map_err(|why| no.failed(why))?;
         Ok(Response::new(pb::ModifyResponse { status: convert::ok() }))
     }
@@ -186,13 +194,14 @@ impl pb::collection_service_server::CollectionService for CollectionService {
 
     async fn invoke(&self, request: Request<pb::InvokeRequest>) -> Result<Response<pb::InvokeResponse>, Status> {
         let no = Failures::of(&request);
+        let caller = edge::caller(&request)?;
         let deadline = edge::deadline(&request)?;
         let options = wire::options_without_if_match(request.metadata()).map_err(|why| no.bad(why))?;
         if options.once.is_some() {
             return Err(super::not_yet::not_yet("metadata idempotency-key on Invoke", "remembered calls"));
         }
         let (place, invocation) = wire::invocation(request, deadline).map_err(|why| no.bad(why))?;
-        let invoked = self.collections.invoke(Caller::Anonymous, &place, invocation).await;
+        let invoked = self.collections.invoke(&caller, &place, invocation).await;
         let invoked = invoked.map_err(|why| no.failed(why))?;
         let type_url = convert::type_url(&invoked.output_type);
         let outputs = invoked.outputs.into_iter().map(|bytes| wire::any(type_url.clone(), bytes)).collect();

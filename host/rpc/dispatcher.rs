@@ -3,7 +3,6 @@
 use super::edge;
 use super::{convert, pb, status};
 use crate::dispatch::{Dispatcher, Served};
-use crate::tenancy::Caller;
 use std::sync::Arc;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
@@ -35,12 +34,13 @@ fn refuse_promises(metadata: &MetadataMap) -> Result<(), Status> {
 impl pb::collective_dispatcher_server::CollectiveDispatcher for DispatcherService {
     async fn serve(&self, request: Request<pb::ServeRequest>) -> Result<Response<pb::ServeResponse>, Status> {
         let id = edge::request_id(&request);
+        let caller = edge::caller(&request)?;
         let deadline = edge::deadline(&request)?;
         refuse_promises(request.metadata())?;
         let (metadata, _, body) = request.into_parts();
         let call = convert::call(body, &metadata, deadline).map_err(|why| status::bad_request(why, &id))?;
         let Served { outcome, output_type } =
-            self.dispatcher.serve(Caller::Anonymous, call).await.map_err(|why| status::dispatch(why, &id))?;
+            self.dispatcher.serve(&caller, call).await.map_err(|why| status::dispatch(why, &id))?;
         let reply = outcome.reply.map_err(|fault| status::fault(fault, &outcome.receipt))?;
         let type_url = output_type.as_deref().map(convert::type_url).unwrap_or_default();
         let mut response = Response::new(pb::ServeResponse {

@@ -3,6 +3,7 @@
 use super::Door;
 use super::status::{self, receipt_pairs};
 use crate::domain::{Deadline, Receipt, cut};
+use crate::tenancy::Caller;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Request, Response};
@@ -76,6 +77,19 @@ impl fmt::Display for RequestId {
 /// The id that the edge gave to a request.
 pub(super) fn request_id<T>(request: &tonic::Request<T>) -> RequestId {
     request.extensions().get::<RequestId>().cloned().unwrap_or_default()
+}
+
+/// Who is calling.
+///
+/// * errors: UNAUTHENTICATED for credentials that are none; INTERNAL for a request that did not come through the server.
+pub(super) fn caller<T>(request: &tonic::Request<T>) -> Result<Caller, Status> {
+    caller_of(request.extensions())
+}
+
+/// The same, of a request that is not decoded yet.
+pub(super) fn caller_of(extensions: &http::Extensions) -> Result<Caller, Status> {
+    let unknown = || status::plain(Code::Internal, "INTERNAL", "nobody asked who is calling");
+    extensions.get::<Caller>().cloned().ok_or_else(unknown)
 }
 
 /// The deadline that the edge read from a request.

@@ -59,20 +59,21 @@ impl HealthService {
         HealthServer::new(self).accept_compressed(super::GZIP).max_decoding_message_size(REQUEST_MAX)
     }
 
-    fn read(&self, request: Request<HealthCheckRequest>) -> Result<(Namespace, String), Status> {
+    fn read(&self, request: Request<HealthCheckRequest>) -> Result<(Caller, Namespace, String), Status> {
+        let caller = edge::caller(&request)?;
         let id = edge::request_id(&request);
         let namespace = convert::namespace(request.metadata().as_ref(), &self.0.default);
-        Ok((namespace.map_err(|why| status::bad_request(why, &id))?, request.into_inner().service))
+        Ok((caller, namespace.map_err(|why| status::bad_request(why, &id))?, request.into_inner().service))
     }
 }
 
 impl Inner {
     /// `None`: no such service. What the caller may not see looks like a namespace that nobody uses.
-    fn status(&self, namespace: &Namespace, service: &str) -> Option<ServingStatus> {
-        let serves = match self.tenancy.authorize(Caller::Anonymous, namespace, Verb::Discover) {
+    fn status(&self, caller: &Caller, namespace: &Namespace, service: &str) -> Option<ServingStatus> {
+        let serves = match self.tenancy.allows(caller, namespace, Verb::Discover) {
             _ if service.is_empty() => true,
-            Ok(permit) => self.live.state(permit.namespace(), service)?,
-            Err(_denied) => is_built_in(service).then_some(true)?,
+            true => self.live.state(namespace, service)?,
+            false => is_built_in(service).then_some(true)?,
         };
         let ready = *self.ready.borrow() && !self.lifecycle.is_draining();
         Some(if ready && serves { ServingStatus::Serving } else { ServingStatus::NotServing })
@@ -83,8 +84,8 @@ impl Inner {
 impl Health for HealthService {
     /// * errors: NOT_FOUND for a service that the namespace does not have.
     async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
-        let (namespace, service) = self.read(request)?;
-        let found = self.0.status(&namespace, &service).ok_or_else(|| {
+        let (caller, namespace, service) = self.read(request)?;
+        let found = self.0.status(&caller, &namespace, &service).ok_or_else(|| {
             let message = format!("there is no service {} here", one_line(&service, 256));
             status::plain(Code::NotFound, "NO_SERVICE", message)
         })?;
@@ -95,9 +96,9 @@ impl Health for HealthService {
 
     /// The status now, then each other status. Ends when the node drains, after saying so.
     async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        let (namespace, service) = self.read(request)?;
+        let (caller, namespace, service) = self.read(request)?;
         let (changes, ready) = (self.0.live.changes(), self.0.ready.clone());
-        let watcher = Watcher { inner: Arc::clone(&self.0), namespace, service, changes, ready, said: None };
+        let watcher = Watcher { inner: Arc::clone(&self.0), caller, namespace, service, changes, ready, said: None };
         let next = |mut watcher: Watcher| async move { Some((Ok(response(watcher.next().await?)), watcher)) };
         Ok(Response::new(stream::unfold(watcher, next).boxed()))
     }
@@ -109,6 +110,7 @@ fn response(status: ServingStatus) -> HealthCheckResponse {
 
 struct Watcher {
     inner: Arc<Inner>,
+    caller: Caller,
     namespace: Namespace,
     service: String,
     changes: watch::Receiver<u64>,
@@ -124,7 +126,10 @@ impl Watcher {
             self.changes.mark_unchanged();
             self.ready.mark_unchanged();
             let last = self.inner.lifecycle.is_draining();
-            let found = self.inner.status(&self.namespace, &self.service).unwrap_or(ServingStatus::ServiceUnknown);
+            let found = self
+                .inner
+                .status(&self.caller, &self.namespace, &self.service)
+                .unwrap_or(ServingStatus::ServiceUnknown);
             if self.said != Some(found) {
                 self.said = Some(found);
                 return self.said;
@@ -191,7 +196,7 @@ mod tests {
             let (fake, ready, lifecycle) = (Arc::new(fake), watch::Sender::new(true), Lifecycle::default());
             let live = Arc::clone(&fake) as Arc<dyn Liveness>;
             let default = "main".parse().unwrap();
-            let service = HealthService::new(live, ready.subscribe(), Tenancy, default, lifecycle.clone());
+            let service = HealthService::new(live, ready.subscribe(), Tenancy::default(), default, lifecycle.clone());
             Self { fake, ready, lifecycle, service }
         }
 
@@ -207,6 +212,7 @@ mod tests {
 
     fn request(namespace: Option<&'static str>, service: &str) -> Request<HealthCheckRequest> {
         let mut request = Request::new(HealthCheckRequest { service: service.to_owned() });
+        request.extensions_mut().insert(Caller::anonymous());
         if let Some(namespace) = namespace {
             request.metadata_mut().insert("collector-namespace", namespace.parse().unwrap());
         }

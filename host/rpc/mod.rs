@@ -13,6 +13,7 @@ mod dispatcher;
 mod door;
 mod edge;
 mod health;
+mod identify;
 mod incoming;
 mod native;
 mod not_yet;
@@ -142,15 +143,16 @@ pub fn door(services: Services, default: &Namespace) -> Door {
     let health = HealthService::new(
         Arc::new(Live(Arc::clone(&dispatcher))),
         services.ready,
-        tenancy,
+        tenancy.clone(),
         default.clone(),
         services.lifecycle.clone(),
     );
-    let reflection = ReflectionService::new(Arc::clone(&registry), tenancy, default.clone(), services.lifecycle);
+    let reflection =
+        ReflectionService::new(Arc::clone(&registry), tenancy.clone(), default.clone(), services.lifecycle);
     let repo = RepoService::new(Arc::clone(&collections), pages.clone(), services.advertised);
     let record = CollectionsService::new(Arc::clone(&collections));
     let collections = CollectionService::new(collections, pages.clone());
-    let plugins = PluginsService::new(deployments, artifacts, tenancy, pages, binary_max);
+    let plugins = PluginsService::new(deployments, artifacts, tenancy.clone(), pages, binary_max);
     let registry = RegistryService::new(registry, tenancy, default.clone());
     let dispatcher = CollectiveDispatcherServer::new(DispatcherService::new(dispatcher, services.collector_id))
         .accept_compressed(GZIP)

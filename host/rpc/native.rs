@@ -6,7 +6,6 @@ use super::edge::{self, ReceiptSlot, RequestId};
 use super::{convert, status};
 use crate::dispatch::{DispatchError, Dispatcher, Ready, Requests, StreamCall};
 use crate::domain::{Deadline, Fault, FaultCode, Limits, Namespace, Outcome, Receipt, one_line};
-use crate::tenancy::Caller;
 use bytes::{Buf as _, BufMut as _, Bytes};
 use futures_util::{Stream, StreamExt as _, stream};
 use http::{Request as HttpRequest, Response as HttpResponse};
@@ -72,7 +71,8 @@ impl Shared {
         let method = FromStr::from_str(method).map_err(|_| unknown())?;
         let namespace =
             convert::namespace(request.headers(), &self.default).map_err(|why| status::bad_request(why, id))?;
-        let ready = self.dispatcher.resolve(Caller::Anonymous, &namespace, &service, &method);
+        let caller = edge::caller_of(request.extensions())?;
+        let ready = self.dispatcher.resolve(&caller, &namespace, &service, &method);
         ready.map_err(|why| status::dispatch(why, id))
     }
 }

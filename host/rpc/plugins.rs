@@ -39,10 +39,10 @@ impl PluginsService {
         Self { deployments, artifacts, tenancy, pages, max_bytes }
     }
 
-    fn permit(&self, namespace: &str, verb: Verb, id: &RequestId) -> Result<Permit, Status> {
+    fn permit(&self, caller: &Caller, namespace: &str, verb: Verb, id: &RequestId) -> Result<Permit, Status> {
         let namespace: Namespace =
             convert::required("namespace", namespace).map_err(|why| status::bad_request(why, id))?;
-        self.tenancy.authorize(Caller::Anonymous, &namespace, verb).map_err(|why| status::deploy(why.into(), id))
+        self.tenancy.authorize(caller, &namespace, verb).map_err(|why| status::deploy(why.into(), id))
     }
 
     fn find(&self, permit: &Permit, name: &DeploymentName, id: &RequestId) -> Result<Arc<Deployment>, Status> {
@@ -136,13 +136,14 @@ impl pb::plugins_server::Plugins for PluginsService {
         request: Request<Streaming<pb::DeployRequest>>,
     ) -> Result<Response<pb::DeployResponse>, Status> {
         let id = edge::request_id(&request);
+        let caller = edge::caller(&request)?;
         let validate_only = convert::validate_only(request.metadata());
         let mut parts = request.into_inner();
         let first = parts.message().await?.and_then(|part| part.part);
         let Some(Part::Header(header)) = first else {
             return Err(status::bad_request(BadRequest::Required("header"), &id));
         };
-        let permit = self.permit(&header.namespace, Verb::Deploy, &id)?;
+        let permit = self.permit(&caller, &header.namespace, Verb::Deploy, &id)?;
         let bad = |why| status::bad_request(why, &id);
         let name = match header.name.as_str() {
             "" => None,
@@ -162,10 +163,11 @@ impl pb::plugins_server::Plugins for PluginsService {
 
     async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {
         let id = edge::request_id(&request);
+        let caller = edge::caller(&request)?;
         let request = request.into_inner();
         let namespace = match request.namespace.as_str() {
             "" => None,
-            one => Some(self.permit(one, Verb::Discover, &id)?.namespace().clone()),
+            one => Some(self.permit(&caller, one, Verb::Discover, &id)?.namespace().clone()),
         };
         let size = convert::page_size(request.page_size).map_err(|why| status::bad_request(why, &id))?;
         let query = format!("Plugins.List {}", request.namespace);
@@ -173,7 +175,7 @@ impl pb::plugins_server::Plugins for PluginsService {
         let after = after.as_deref().and_then(|text| text.split_once('/'));
         let after = after.and_then(|(namespace, name)| Some((namespace.parse().ok()?, name.parse().ok()?)));
         let mut found = self.deployments.list(namespace.as_ref(), after.as_ref(), size + 1);
-        found.retain(|one| self.tenancy.authorize(Caller::Anonymous, &one.namespace, Verb::Discover).is_ok());
+        found.retain(|one| self.tenancy.allows(&caller, &one.namespace, Verb::Discover));
         let fits = fitting(&found).min(size);
         let more = found.len() > fits;
         found.truncate(fits);
@@ -186,8 +188,9 @@ impl pb::plugins_server::Plugins for PluginsService {
 
     async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<pb::GetResponse>, Status> {
         let id = edge::request_id(&request);
+        let caller = edge::caller(&request)?;
         let request = request.into_inner();
-        let permit = self.permit(&request.namespace, Verb::Discover, &id)?;
+        let permit = self.permit(&caller, &request.namespace, Verb::Discover, &id)?;
         let name = convert::required("name", &request.name).map_err(|why| status::bad_request(why, &id))?;
         let found = self.find(&permit, &name, &id)?;
         Ok(Response::new(pb::GetResponse { deployment: Some(convert_deployment(&found)) }))
@@ -195,8 +198,9 @@ impl pb::plugins_server::Plugins for PluginsService {
 
     async fn activate(&self, request: Request<pb::ActivateRequest>) -> Result<Response<pb::ActivateResponse>, Status> {
         let id = edge::request_id(&request);
+        let caller = edge::caller(&request)?;
         let request = request.into_inner();
-        let permit = self.permit(&request.namespace, Verb::Deploy, &id)?;
+        let permit = self.permit(&caller, &request.namespace, Verb::Deploy, &id)?;
         let name = convert::required("name", &request.name).map_err(|why| status::bad_request(why, &id))?;
         let done = self.deployments.activate(permit, name, request.version).await;
         let deployment = done.map_err(|why| status::deploy(why, &id))?;
@@ -205,8 +209,9 @@ impl pb::plugins_server::Plugins for PluginsService {
 
     async fn undeploy(&self, request: Request<pb::UndeployRequest>) -> Result<Response<pb::UndeployResponse>, Status> {
         let id = edge::request_id(&request);
+        let caller = edge::caller(&request)?;
         let request = request.into_inner();
-        let permit = self.permit(&request.namespace, Verb::Deploy, &id)?;
+        let permit = self.permit(&caller, &request.namespace, Verb::Deploy, &id)?;
         let name = convert::required("name", &request.name).map_err(|why| status::bad_request(why, &id))?;
         let done = self.deployments.undeploy(permit, name, request.version).await;
         done.map(|()| Response::new(pb::UndeployResponse {})).map_err(|why| status::deploy(why, &id))
@@ -215,8 +220,9 @@ impl pb::plugins_server::Plugins for PluginsService {
     async fn inspect(&self, request: Request<pb::InspectRequest>) -> Result<Response<pb::InspectResponse>, Status> {
         use pb::inspect_request::Artifact as Wanted;
         let id = edge::request_id(&request);
+        let caller = edge::caller(&request)?;
         let request = request.into_inner();
-        let permit = self.permit(&request.namespace, Verb::Discover, &id)?;
+        let permit = self.permit(&caller, &request.namespace, Verb::Discover, &id)?;
         let bad = |why| status::bad_request(why, &id);
         let artifact = match request.artifact {
             None => return Err(bad(BadRequest::Required("digest or name"))),

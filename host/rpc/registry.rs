@@ -27,13 +27,14 @@ impl RegistryService {
 
     fn permit<T>(&self, request: &Request<T>, namespace: &str, verb: Verb) -> Result<Permit, Status> {
         let id = edge::request_id(request);
+        let caller = edge::caller(request)?;
         let namespace: Namespace =
             convert::required("namespace", namespace).map_err(|why| status::bad_request(why, &id))?;
-        self.tenancy.authorize(Caller::Anonymous, &namespace, verb).map_err(|why| status::dispatch(why.into(), &id))
+        self.tenancy.authorize(&caller, &namespace, verb).map_err(|why| status::dispatch(why.into(), &id))
     }
 
     /// Why a call of the method would be refused; `None` if it would not.
-    fn objection(&self, request: &pb::ValidateMethodRequest) -> Option<(Code, String)> {
+    fn objection(&self, caller: &Caller, request: &pb::ValidateMethodRequest) -> Option<(Code, String)> {
         let malformed = |why: BadRequest| (Code::InvalidArgument, why.to_string());
         let namespace = match convert::required::<Namespace>("namespace", &request.namespace) {
             Ok(namespace) => namespace,
@@ -47,10 +48,10 @@ impl RegistryService {
             Ok(method) => method,
             Err(why) => return Some(malformed(why)),
         };
-        let found = match self.tenancy.authorize(Caller::Anonymous, &namespace, Verb::Discover) {
-            Ok(permit) => self.registry.snapshot(permit.namespace()).find_method(&service, &method),
+        let found = match self.tenancy.allows(caller, &namespace, Verb::Discover) {
+            true => self.registry.snapshot(&namespace).find_method(&service, &method),
             // Like a namespace in which nothing is registered.
-            Err(_denied) => self.registry.unused(&namespace).find_method(&service, &method),
+            false => self.registry.unused(&namespace).find_method(&service, &method),
         };
         found.err().map(|why| (verdict::call(&why).0, why.to_string()))
     }
@@ -125,7 +126,7 @@ impl pb::collector_registry_server::CollectorRegistry for RegistryService {
         &self,
         request: Request<pb::ValidateMethodRequest>,
     ) -> Result<Response<pb::ValidateMethodResponse>, Status> {
-        let objection = self.objection(request.get_ref());
+        let objection = self.objection(&edge::caller(&request)?, request.get_ref());
         let is_valid = objection.is_none();
         let (code, message) = objection.unwrap_or((Code::Ok, String::new()));
         let message = crate::domain::one_line(&message, 1_024);
@@ -139,7 +140,7 @@ impl pb::collector_registry_server::CollectorRegistry for RegistryService {
         request: Request<pb::ListServicesRequest>,
     ) -> Result<Response<pb::ListServicesResponse>, Status> {
         let namespaces = match request.get_ref().namespace.as_str() {
-            "" => self.visible(),
+            "" => self.visible(&edge::caller(&request)?),
             one => vec![self.permit(&request, one, Verb::Discover)?.namespace().clone()],
         };
         let mut services = Vec::new();
@@ -163,12 +164,12 @@ impl pb::collector_registry_server::CollectorRegistry for RegistryService {
 
 impl RegistryService {
     /// The namespaces that the caller may see: those in use, and the default one.
-    fn visible(&self) -> Vec<Namespace> {
+    fn visible(&self, caller: &Caller) -> Vec<Namespace> {
         let mut all = self.registry.namespaces();
         if !all.contains(&self.default) {
             all.push(self.default.clone());
         }
-        all.retain(|namespace| self.tenancy.authorize(Caller::Anonymous, namespace, Verb::Discover).is_ok());
+        all.retain(|namespace| self.tenancy.allows(caller, namespace, Verb::Discover));
         all
     }
 }

@@ -3,6 +3,7 @@
 //! tonic routes and decodes; the accept loop is ours, because tonic's own turns a passed `grpc-timeout` into CANCELLED
 //! and offers no hold on connections.
 
+use super::identify::{Identify, Peer};
 use super::incoming::Whole;
 use super::web::{Cors, Web};
 use super::{Door, edge, preface};
@@ -18,7 +19,7 @@ use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -147,7 +148,7 @@ impl Server {
                 () = lifecycle.draining() => break,
                 accepted = accept(&self.listener, &places) => accepted,
             };
-            let (stream, place) = match accepted {
+            let (stream, address, place) = match accepted {
                 Ok(accepted) => accepted,
                 Err(why) => {
                     // Out of descriptors, most likely: connections that end give some back.
@@ -157,7 +158,9 @@ impl Server {
                 }
             };
             let (web, door, calls) = (web.clone(), door.clone(), open.calls.clone());
-            let answer = move |request: Request<Body>| {
+            let (identify, peer) = (Identify, Peer { address, certificate: None });
+            let answer = move |mut request: Request<Body>| {
+                identify.note(&peer, &mut request);
                 let (web, door, calls) = (web.clone(), door.clone(), calls.clone());
                 async move { web.handle(request, |request| edge::handle(door, request, longest, calls)).await }
             };
@@ -236,13 +239,16 @@ impl Connections {
     }
 }
 
-async fn accept(listener: &TcpListener, connections: &Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+async fn accept(
+    listener: &TcpListener,
+    connections: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, IpAddr, OwnedSemaphorePermit)> {
     let place = Arc::clone(connections).acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
+    let (stream, peer) = listener.accept().await?;
     if let Err(why) = stream.set_nodelay(true) {
         tracing::debug!(%why, "a connection keeps Nagle's algorithm"); // one client's trouble, not the listener's
     }
-    Ok((stream, place))
+    Ok((stream, peer.ip(), place))
 }
 
 /// HTTP/2 and HTTP/1.1 as threats.md B1 sets them.

@@ -8,6 +8,7 @@ use crate::dispatch::deployments::DeployError;
 use crate::exec::ExecError;
 use crate::registry::{CallError, RegistryError, VetError};
 use crate::store::{Refusal, StoreError};
+use crate::tenancy::Refused;
 use tonic::Code;
 
 /// Code and `ErrorInfo.reason`.
@@ -17,7 +18,7 @@ pub(super) const FAULT: &str = "FAULT";
 
 pub(super) fn dispatch(why: &DispatchError) -> Verdict {
     match why {
-        DispatchError::Denied(_) => (Code::PermissionDenied, "DENIED"),
+        DispatchError::Refused(why) => refused(why),
         DispatchError::NotDeployed => (Code::NotFound, "NOT_DEPLOYED"),
         DispatchError::NoImplementation(_) => (Code::Unimplemented, "NO_IMPLEMENTATION"),
         DispatchError::Draining => (Code::Unavailable, "DRAINING"),
@@ -28,6 +29,12 @@ pub(super) fn dispatch(why: &DispatchError) -> Verdict {
         DispatchError::Artifact(why) => artifact(why),
         DispatchError::Call(why) => call(why),
         DispatchError::Exec(failure) => exec(&failure.error),
+    }
+}
+
+pub(super) fn refused(why: &Refused) -> Verdict {
+    match why {
+        Refused::Forbidden => (Code::PermissionDenied, "DENIED"),
     }
 }
 
@@ -94,7 +101,7 @@ pub(super) fn exec(why: &ExecError) -> Verdict {
 
 pub(super) fn deploy(why: &DeployError) -> Verdict {
     match why {
-        DeployError::Denied(_) => (Code::PermissionDenied, "DENIED"),
+        DeployError::Refused(why) => refused(why),
         DeployError::Artifact(why) => artifact(why),
         DeployError::Registry(why) => registry(why),
         DeployError::Exec(why) => exec(why),
@@ -135,7 +142,7 @@ pub(super) fn registry(why: &RegistryError) -> Verdict {
 
 pub(super) fn collection(why: &CollectionError) -> Verdict {
     match why {
-        CollectionError::Denied(_) => (Code::PermissionDenied, "DENIED"),
+        CollectionError::Refused(why) => refused(why),
         CollectionError::NoCollection(_) => (Code::NotFound, "COLLECTION_NOT_FOUND"),
         CollectionError::CollectionExists(_) => (Code::AlreadyExists, "COLLECTION_EXISTS"),
         CollectionError::NoRecord(_) => (Code::NotFound, "RECORD_NOT_FOUND"),

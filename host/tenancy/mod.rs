@@ -1,38 +1,21 @@
 //! Who may do what: the one place that hands out [`Permit`]s.
 //!
-//! Callers are not told apart yet (API keys, tokens and roles are still to come), so the node refuses to listen beyond
-//! loopback unless told `--insecure`. What is decided here already: nobody but the node itself works in `system`.
+//! Nobody works in `system` but who runs the node.
+
+mod caller;
+mod verb;
+
+pub use caller::{Caller, Principal};
+pub use verb::Verb;
 
 use crate::domain::Namespace;
-
-/// Who is calling.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Caller {
-    /// Somebody who reached the port. Until callers are authenticated, everybody is this.
-    Anonymous,
-}
-
-/// What a caller wants to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verb {
-    /// Call a method of code that is there.
-    Invoke,
-    /// Bring code and run it, register types, take either away.
-    Deploy,
-    /// See what services and types there are.
-    Discover,
-    /// Make, change and drop collections.
-    Define,
-    /// Read records.
-    Read,
-    /// Write records.
-    Write,
-}
+use std::sync::Arc;
 
 /// Proof that a caller may do something in a namespace. Only [`Tenancy::authorize`] makes one.
 #[derive(Debug, Clone)]
 pub struct Permit {
     namespace: Namespace,
+    caller: Caller,
 }
 
 impl Permit {
@@ -40,27 +23,49 @@ impl Permit {
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
     }
+
+    /// Who.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
 }
 
 /// A caller may not do what it asked for. Says nothing of what exists.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not allowed in this namespace")]
-pub struct Denied;
+pub enum Refused {
+    /// Not in this namespace, whether there is one or not.
+    #[error("not allowed in this namespace")]
+    Forbidden,
+}
 
-/// The policy decision point.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Tenancy;
+/// The policy decision point. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Tenancy(Arc<Policy>);
+
+#[derive(Debug, Default)]
+struct Policy {}
 
 impl Tenancy {
     /// Decides whether `caller` may do `verb` in `namespace`.
-    pub fn authorize(&self, caller: Caller, namespace: &Namespace, verb: Verb) -> Result<Permit, Denied> {
-        match (caller, verb) {
+    pub fn authorize(&self, caller: &Caller, namespace: &Namespace, verb: Verb) -> Result<Permit, Refused> {
+        match self.0.allows(caller, namespace, verb) {
+            true => Ok(Permit { namespace: namespace.clone(), caller: caller.clone() }),
+            false => Err(Refused::Forbidden),
+        }
+    }
+
+    /// Whether it would, without asking for it: what a listing shows is no attempt.
+    pub fn allows(&self, caller: &Caller, namespace: &Namespace, verb: Verb) -> bool {
+        self.0.allows(caller, namespace, verb)
+    }
+}
+
+impl Policy {
+    fn allows(&self, caller: &Caller, namespace: &Namespace, verb: Verb) -> bool {
+        match (caller.principal(), verb) {
             // The node's own records are for its operators, who cannot be told apart yet.
-            (Caller::Anonymous, _) if *namespace == Namespace::system() => Err(Denied),
-            (
-                Caller::Anonymous,
-                Verb::Invoke | Verb::Deploy | Verb::Discover | Verb::Define | Verb::Read | Verb::Write,
-            ) => Ok(Permit { namespace: namespace.clone() }),
+            (Principal::Anonymous, _) if *namespace == Namespace::system() => false,
+            (Principal::Anonymous, _) => true,
         }
     }
 }
@@ -71,11 +76,12 @@ mod tests {
 
     #[test]
     fn nobody_runs_code_in_system() {
-        for verb in [Verb::Invoke, Verb::Deploy, Verb::Discover, Verb::Define, Verb::Read, Verb::Write] {
+        let (tenancy, anybody) = (Tenancy::default(), Caller::anonymous());
+        for verb in Verb::ALL {
             let system = "system".parse().unwrap();
-            assert_eq!(Tenancy.authorize(Caller::Anonymous, &system, verb).err(), Some(Denied));
+            assert_eq!(tenancy.authorize(&anybody, &system, verb).err(), Some(Refused::Forbidden));
             let other = "System".parse().unwrap();
-            assert!(Tenancy.authorize(Caller::Anonymous, &other, verb).is_ok(), "names compare byte for byte");
+            assert!(tenancy.authorize(&anybody, &other, verb).is_ok(), "names compare byte for byte");
         }
     }
 }

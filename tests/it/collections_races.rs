@@ -257,7 +257,7 @@ impl World {
             lifecycle.clone(),
         ));
         let parts = dispatch::Parts {
-            tenancy: Tenancy,
+            tenancy: Tenancy::default(),
             registry: Arc::clone(&registry),
             artifacts,
             deployments,
@@ -266,7 +266,7 @@ impl World {
         };
         let catalogue = Catalogue::open(Arc::clone(&kept), Default::default()).await.unwrap();
         let all = Arc::new(Collections::new(Parts {
-            tenancy: Tenancy,
+            tenancy: Tenancy::default(),
             registry,
             catalogue: Arc::new(catalogue),
             store: kept,
@@ -301,12 +301,12 @@ impl World {
             full_text: true,
         };
         let all = Arc::clone(&self.all);
-        tokio::spawn(async move { all.create_collection(Caller::Anonymous, new, options).await.map(drop) })
+        tokio::spawn(async move { all.create_collection(&Caller::anonymous(), new, options).await.map(drop) })
     }
 
     fn drop(&self, name: &'static str) -> JoinHandle<Result<u64, CollectionError>> {
         let all = Arc::clone(&self.all);
-        tokio::spawn(async move { all.drop_collection(Caller::Anonymous, place(name), Options::default()).await })
+        tokio::spawn(async move { all.drop_collection(&Caller::anonymous(), place(name), Options::default()).await })
     }
 
     /// Drops it and makes it anew.
@@ -320,13 +320,13 @@ impl World {
 
     fn modify(&self, name: &'static str, fields: &[&str]) -> JoinHandle<Result<(), CollectionError>> {
         let (all, fields) = (Arc::clone(&self.all), fields.iter().map(|&field| field.to_owned()).collect());
-        tokio::spawn(async move { all.modify(Caller::Anonymous, &place(name), fields, &Options::default()).await })
+        tokio::spawn(async move { all.modify(&Caller::anonymous(), &place(name), fields, &Options::default()).await })
     }
 
     fn reindex(&self, name: &'static str) -> JoinHandle<Result<(), CollectionError>> {
         let all = Arc::clone(&self.all);
         tokio::spawn(async move {
-            let mut steps = all.reindex(Caller::Anonymous, place(name), &Options::default(), None)?;
+            let mut steps = all.reindex(&Caller::anonymous(), place(name), &Options::default(), None)?;
             while let Some(step) = steps.recv().await {
                 step?;
             }
@@ -338,9 +338,9 @@ impl World {
         let item = Item { type_url: String::new(), bytes: json!({ "a": 1, "b": 2 }).to_string().into() };
         let write = Operation::Create { id: Some(id.parse().unwrap()), item, labels: Default::default() };
         let all = Arc::clone(&self.all);
-        tokio::spawn(
-            async move { all.write(Caller::Anonymous, &place(name), write, &Options::default()).await.map(drop) },
-        )
+        tokio::spawn(async move {
+            all.write(&Caller::anonymous(), &place(name), write, &Options::default()).await.map(drop)
+        })
     }
 
     /// Of these fields those that have an index.
@@ -364,7 +364,7 @@ impl World {
                 ascending: false,
                 deadline: soon(),
             };
-            let plan = self.all.explain_search(Caller::Anonymous, &place(name), &query).await.unwrap();
+            let plan = self.all.explain_search(&Caller::anonymous(), &place(name), &query).await.unwrap();
             if !plan.indexes.is_empty() {
                 found.push(*field);
             }
@@ -541,7 +541,7 @@ async fn a_search_over_all_collections_passes_over_those_that_are_dropped_meanwh
         }
         let search = |query: AcrossQuery| {
             let all = Arc::clone(&world.all);
-            tokio::spawn(async move { all.search_collections(Caller::Anonymous, query).await })
+            tokio::spawn(async move { all.search_collections(&Caller::anonymous(), query).await })
         };
         let held = world.store.hold(call);
         let found = search(everywhere(text));

@@ -4,14 +4,14 @@ use crate::dispatch::artifacts::ArtifactError;
 use crate::domain::some_of;
 use crate::exec::ExecError;
 use crate::registry::RegistryError;
-use crate::tenancy::Denied;
+use crate::tenancy::Refused;
 
 /// Why a deployment was refused. Nothing is changed then.
 #[derive(Debug, thiserror::Error)]
 pub enum DeployError {
     /// The caller may not.
     #[error(transparent)]
-    Denied(#[from] Denied),
+    Refused(#[from] Refused),
     /// The bytes are nothing that runs here, or are not there.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),

@@ -62,10 +62,10 @@ impl ReflectionService {
     }
 
     /// What the caller may see of the namespace now. Decided anew for each request: rights change while streams are open.
-    fn view(&self, namespace: &Namespace) -> Arc<Snapshot> {
-        match self.0.tenancy.authorize(Caller::Anonymous, namespace, Verb::Discover) {
-            Ok(permit) => self.0.registry.snapshot(permit.namespace()),
-            Err(_denied) => self.0.registry.unused(namespace),
+    fn view(&self, caller: &Caller, namespace: &Namespace) -> Arc<Snapshot> {
+        match self.0.tenancy.allows(caller, namespace, Verb::Discover) {
+            true => self.0.registry.snapshot(namespace),
+            false => self.0.registry.unused(namespace),
         }
     }
 
@@ -75,6 +75,7 @@ impl ReflectionService {
     /// * cancel: dropping the stream ends it.
     fn answers<Q, A, S>(
         &self,
+        caller: Caller,
         namespace: Namespace,
         asked: S,
         answer: fn(&Snapshot, Q) -> Result<A, Status>,
@@ -84,7 +85,7 @@ impl ReflectionService {
         A: Send + 'static,
         S: Stream<Item = Result<Q, Status>> + Send + Unpin + 'static,
     {
-        let next = move |(service, namespace, mut asked): (Self, Namespace, S)| async move {
+        let next = move |(service, caller, namespace, mut asked): (Self, Caller, Namespace, S)| async move {
             // A client that sends many requests at once shares the thread with others.
             tokio::task::yield_now().await;
             let request = tokio::select! {
@@ -93,10 +94,10 @@ impl ReflectionService {
                 request = asked.next() => request,
             };
             let Some(request) = request.transpose().map_err(undecodable)? else { return Ok(None) };
-            let answer = answer(&service.view(&namespace), request)?;
-            Ok(Some((answer, (service, namespace, asked))))
+            let answer = answer(&service.view(&caller, &namespace), request)?;
+            Ok(Some((answer, (service, caller, namespace, asked))))
         };
-        stream::try_unfold((self.clone(), namespace, asked), next).boxed()
+        stream::try_unfold((self.clone(), caller, namespace, asked), next).boxed()
     }
 }
 

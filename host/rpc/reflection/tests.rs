@@ -26,18 +26,18 @@ impl Node {
         let registry = Registry::open(store, &built_in, Default::default(), lifecycle.clone()).await;
         let registry = Arc::new(registry.unwrap());
         let default = name("main");
-        let service = ReflectionService::new(Arc::clone(&registry), Tenancy, default, lifecycle.clone());
+        let service = ReflectionService::new(Arc::clone(&registry), Tenancy::default(), default, lifecycle.clone());
         Self { _data: data, registry, lifecycle, service }
     }
 
     async fn register(&self, namespace: &str, file: &FileDescriptorProto, dependencies: &[FileDescriptorProto]) {
-        let permit = Tenancy.authorize(Caller::Anonymous, &name(namespace), Verb::Deploy).unwrap();
+        let permit = Tenancy::default().authorize(&Caller::anonymous(), &name(namespace), Verb::Deploy).unwrap();
         let dependencies = dependencies.iter().map(raw).collect();
         self.registry.register_proto(&permit, raw(file), dependencies, false).await.unwrap();
     }
 
     fn ask(&self, namespace: &str, request: MessageRequest) -> MessageResponse {
-        let view = self.service.view(&name(namespace));
+        let view = self.service.view(&Caller::anonymous(), &name(namespace));
         let request = ServerReflectionRequest { host: "h".into(), message_request: Some(request) };
         let reply = versions::v1::respond(&view, request.clone()).unwrap();
         assert_eq!((reply.valid_host, reply.original_request), ("h".into(), Some(request)));
@@ -215,7 +215,7 @@ async fn an_open_stream_sees_what_is_registered_meanwhile() {
     let node = Node::new().await;
     let (ask, asked) = tokio::sync::mpsc::channel(1);
     let asked = tokio_stream::wrappers::ReceiverStream::new(asked);
-    let mut answers = node.service.answers(name("acme"), asked, versions::v1::respond);
+    let mut answers = node.service.answers(Caller::anonymous(), name("acme"), asked, versions::v1::respond);
     let [one] = requests(&[symbol("shop.v1.Order")]).try_into().unwrap();
     ask.send(one.clone()).await.unwrap();
     let first = answers.next().await.unwrap().unwrap();
@@ -231,7 +231,7 @@ async fn an_open_stream_sees_what_is_registered_meanwhile() {
 #[tokio::test]
 async fn services_are_listed_by_name_and_what_may_not_be_seen_looks_unused() {
     let node = Node::new().await;
-    let permit = Tenancy.authorize(Caller::Anonymous, &name("acme"), Verb::Deploy).unwrap();
+    let permit = Tenancy::default().authorize(&Caller::anonymous(), &name("acme"), Verb::Deploy).unwrap();
     let orders = file("order", "Order", Some("Orders"), &[]);
     let service = orders.service.first().unwrap().encode_to_vec().into();
     node.registry.register_service(&permit, service, Some(raw(&orders)), false).await.unwrap();
@@ -239,25 +239,30 @@ async fn services_are_listed_by_name_and_what_may_not_be_seen_looks_unused() {
     own.sort();
     for unused in ["main", "system"] {
         let asked = stream::iter(requests(&[list()]));
-        let mut answers = node.service.answers(name(unused), asked, versions::v1::respond);
+        let mut answers = node.service.answers(Caller::anonymous(), name(unused), asked, versions::v1::respond);
         assert_eq!(listed(answers.next().await.unwrap().unwrap()), own, "{unused}");
     }
     own.push("shop.v1.Orders".into());
-    let mut answers = node.service.answers(name("acme"), stream::iter(requests(&[list()])), versions::v1::respond);
+    let mut answers = node.service.answers(
+        Caller::anonymous(),
+        name("acme"),
+        stream::iter(requests(&[list()])),
+        versions::v1::respond,
+    );
     assert_eq!(listed(answers.next().await.unwrap().unwrap()), own);
 }
 
 #[tokio::test]
 async fn a_stream_ends_with_the_node_and_with_a_request_that_asks_nothing() {
     let node = Node::new().await;
-    let mut idle = node.service.answers(name("acme"), stream::pending(), versions::v1::respond);
+    let mut idle = node.service.answers(Caller::anonymous(), name("acme"), stream::pending(), versions::v1::respond);
     assert!(idle.next().now_or_never().is_none());
     let unset = stream::iter([Ok(ServerReflectionRequest::default()), Ok(ServerReflectionRequest::default())]);
-    let mut answers = node.service.answers(name("acme"), unset, versions::v1::respond);
+    let mut answers = node.service.answers(Caller::anonymous(), name("acme"), unset, versions::v1::respond);
     assert_eq!(answers.next().await.unwrap().unwrap_err().code(), Code::InvalidArgument);
     assert!(answers.next().await.is_none());
     let broken = stream::iter([Err(Status::internal("failed to decode Protobuf message"))]);
-    let mut answers = node.service.answers(name("acme"), broken, versions::v1::respond);
+    let mut answers = node.service.answers(Caller::anonymous(), name("acme"), broken, versions::v1::respond);
     assert_eq!(answers.next().await.unwrap().unwrap_err().code(), Code::InvalidArgument);
 
     node.lifecycle.drain();
@@ -269,7 +274,7 @@ async fn a_stream_ends_with_the_node_and_with_a_request_that_asks_nothing() {
 async fn both_versions_say_the_same() {
     let node = Node::new().await;
     node.register("acme", &file("order", "Order", Some("Orders"), &[]), &[]).await;
-    let view = node.service.view(&name("acme"));
+    let view = node.service.view(&Caller::anonymous(), &name("acme"));
     let extension = ExtensionRequest { containing_type: "shop.v1.Order".into(), extension_number: 7 };
     for one in [
         list(),

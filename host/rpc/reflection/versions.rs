@@ -27,8 +27,8 @@ macro_rules! version {
                     &self,
                     request: Request<Streaming<ServerReflectionRequest>>,
                 ) -> Result<Response<Self::ServerReflectionInfoStream>, Status> {
-                    let namespace = self.namespace(&request)?;
-                    Ok(Response::new(self.answers(namespace, request.into_inner(), respond)))
+                    let (caller, namespace) = (crate::rpc::edge::caller(&request)?, self.namespace(&request)?);
+                    Ok(Response::new(self.answers(caller, namespace, request.into_inner(), respond)))
                 }
             }
 

@@ -42,13 +42,14 @@ impl Set {
 #[derive(Clone)]
 pub(super) struct Descriptors {
     registry: Arc<Registry>,
+    tenancy: Tenancy,
     kept: Cache<(Namespace, u64), Set>,
 }
 
 impl Descriptors {
-    pub(super) fn new(registry: Arc<Registry>) -> Self {
+    pub(super) fn new(registry: Arc<Registry>, tenancy: Tenancy) -> Self {
         let weigh = |_: &(Namespace, u64), set: &Set| u32::try_from(set.bytes.len()).unwrap_or(u32::MAX).max(256);
-        Self { registry, kept: Cache::builder().weigher(weigh).max_capacity(KEPT).time_to_idle(IDLE).build() }
+        Self { registry, tenancy, kept: Cache::builder().weigher(weigh).max_capacity(KEPT).time_to_idle(IDLE).build() }
     }
 
     /// Whether a request is for one of these, or looks for one in the wrong place.
@@ -68,7 +69,8 @@ impl Descriptors {
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             return response;
         }
-        match self.set(namespace).await {
+        let caller = request.extensions().get::<Caller>();
+        match self.set(caller, namespace).await {
             Ok(set) => answer(&request, set),
             Err(why) => {
                 tracing::error!(%why, "descriptors could not be put together");
@@ -78,8 +80,8 @@ impl Descriptors {
     }
 
     /// The set of a namespace: empty where nothing was registered, and just so where the caller may not look.
-    async fn set(&self, namespace: Namespace) -> Result<Set, Arc<tokio::task::JoinError>> {
-        let allowed = Tenancy.authorize(Caller::Anonymous, &namespace, Verb::Discover).is_ok();
+    async fn set(&self, caller: Option<&Caller>, namespace: Namespace) -> Result<Set, Arc<tokio::task::JoinError>> {
+        let allowed = caller.is_some_and(|caller| self.tenancy.allows(caller, &namespace, Verb::Discover));
         let snapshot = self.registry.snapshot(&namespace);
         let revision = snapshot.revision();
         if !allowed || revision == 0 {

@@ -24,6 +24,7 @@ pub(super) use cors::Cors;
 use super::{BadSetting, Config};
 use crate::domain::Namespace;
 use crate::registry::Registry;
+use crate::tenancy::Tenancy;
 use bytes::Bytes;
 use connect::Connect;
 use cors::Visitor;
@@ -52,10 +53,15 @@ impl Web {
     /// * `default`: the namespace of callers that name none.
     /// * `registry`: types for JSON, and what `/descriptors/` shows.
     /// * errors: a setting that [`Config::check`] refuses.
-    pub fn new(config: &Config, default: Namespace, registry: Arc<Registry>) -> Result<Self, BadSetting> {
+    pub fn new(
+        config: &Config,
+        default: Namespace,
+        registry: Arc<Registry>,
+        tenancy: Tenancy,
+    ) -> Result<Self, BadSetting> {
         let cors = Cors::new(&config.cors_origins)?;
-        let descriptors = Descriptors::new(Arc::clone(&registry));
-        Ok(Self { cors, connect: Connect::new(registry, default), descriptors })
+        let descriptors = Descriptors::new(Arc::clone(&registry), tenancy.clone());
+        Ok(Self { cors, connect: Connect::new(registry, tenancy, default), descriptors })
     }
 
     /// Answers one request of any protocol.

@@ -20,9 +20,9 @@ use super::kind::Codec;
 use super::{only_post, plain};
 use crate::domain::{MethodName, Namespace, ServiceName};
 use crate::registry::{MethodRef, Registry, Snapshot};
-use crate::rpc::edge::RequestId;
+use crate::rpc::edge::{self, RequestId};
 use crate::rpc::{convert, status};
-use crate::tenancy::{Caller, Tenancy, Verb};
+use crate::tenancy::{Refused, Tenancy, Verb};
 use bytes::Bytes;
 use futures_util::Stream;
 use http::header::{ACCEPT_ENCODING, HeaderName};
@@ -37,6 +37,7 @@ use tonic::{Code, Status};
 #[derive(Clone)]
 pub(super) struct Connect {
     registry: Arc<Registry>,
+    tenancy: Tenancy,
     json: Json,
     default_namespace: Namespace,
 }
@@ -65,8 +66,8 @@ impl Target {
 
 impl Connect {
     /// * `default_namespace`: of callers that name none.
-    pub(super) fn new(registry: Arc<Registry>, default_namespace: Namespace) -> Self {
-        Self { registry, json: Json::default(), default_namespace }
+    pub(super) fn new(registry: Arc<Registry>, tenancy: Tenancy, default_namespace: Namespace) -> Self {
+        Self { registry, tenancy, json: Json::default(), default_namespace }
     }
 
     /// Answers one call with a bare message or an error.
@@ -121,9 +122,10 @@ impl Connect {
     fn target(&self, request: &Request<Body>) -> Result<Target, Status> {
         let namespace = convert::namespace(request.headers(), &self.default_namespace);
         let namespace = namespace.map_err(|why| status::bad_request(why, &RequestId::default()))?;
-        Tenancy
-            .authorize(Caller::Anonymous, &namespace, Verb::Invoke)
-            .map_err(|denied| status::plain(Code::PermissionDenied, "DENIED", denied.to_string()))?;
+        let caller = edge::caller_of(request.extensions())?;
+        if !self.tenancy.allows(&caller, &namespace, Verb::Invoke) {
+            return Err(status::plain(Code::PermissionDenied, "DENIED", Refused::Forbidden.to_string()));
+        }
         let snapshot = self.registry.snapshot(&namespace);
         let names = request.uri().path().strip_prefix('/').and_then(|path| path.split_once('/'));
         let method = names.and_then(|(service, method)| {

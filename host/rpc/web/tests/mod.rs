@@ -9,6 +9,7 @@ use crate::domain::Deadline;
 use crate::lifecycle::Lifecycle;
 use crate::registry::{self, BuiltIn, Registry};
 use crate::store::SqliteStore;
+use crate::tenancy::{Caller, Tenancy};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
@@ -72,7 +73,7 @@ async fn registry() -> Arc<Registry> {
 async fn web_of(origins: &[&str]) -> Web {
     let cors_origins = origins.iter().map(|origin| (*origin).to_owned()).collect();
     let config = Config { cors_origins, ..Config::default() };
-    Web::new(&config, "default".parse().unwrap(), registry().await).unwrap()
+    Web::new(&config, "default".parse().unwrap(), registry().await, Tenancy::default()).unwrap()
 }
 
 async fn web() -> Web {
@@ -102,6 +103,7 @@ async fn echo(request: Request<Body>) -> Response<Body> {
 
 fn post(method: &str, content_type: &'static str, body: impl Into<Bytes>) -> Request<Body> {
     let mut request = Request::new(Body::new(Full::new(body.into())));
+    request.extensions_mut().insert(Caller::anonymous());
     *request.method_mut() = Method::POST;
     *request.version_mut() = Version::HTTP_11;
     *request.uri_mut() = format!("/web.test.Echo/{method}").parse().unwrap();
