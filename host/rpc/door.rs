@@ -1,10 +1,13 @@
 //! Where a gRPC request goes: to one of the node's own services, or to what tenants deployed.
 
 use super::native::Native;
+use super::status;
+use crate::domain::one_line;
 use http::{Request, Response};
 use std::sync::Arc;
 use tonic::body::Body;
 use tonic::service::Routes;
+use tonic::{Code, Status};
 use tower::Service as _;
 
 /// All services behind one door. Clones share them.
@@ -29,8 +32,21 @@ impl Door {
             return self.native.call(request).await;
         }
         match self.own.call(request).await {
-            Ok(response) => response,
+            Ok(response) => theirs(response),
             Err(never) => match never {},
         }
+    }
+}
+
+/// tonic says INTERNAL of a request without a message, and of one that its own codec cannot decode; INTERNAL is always a
+/// bug of ours, which would have details. Source: semantics.md section 1.
+fn theirs(response: Response<Body>) -> Response<Body> {
+    match Status::from_header_map(response.headers()) {
+        Some(status) if status.code() == Code::Internal && status.details().is_empty() => {
+            let why = one_line(status.message(), 256);
+            status::plain(Code::InvalidArgument, "UNDECODABLE", format!("the request does not decode: {why}"))
+                .into_http()
+        }
+        _ => response,
     }
 }

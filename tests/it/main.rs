@@ -26,6 +26,7 @@ mod deploy_cli;
 mod discovery;
 mod durability;
 mod exec_streams;
+mod fuzz;
 mod hostile_native;
 #[cfg(target_arch = "x86_64")] // its programs are machine code
 mod jail;

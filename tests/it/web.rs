@@ -102,6 +102,17 @@ async fn a_built_in_service_answers_in_every_protocol_over_both_versions() {
 }
 
 #[tokio::test]
+async fn p05_what_does_not_decode_is_its_callers_doing() {
+    let node = TestNode::start().await;
+    let http = Http::new(&node, Version::HTTP_2);
+    let own = [CHECK, "/collector.CollectionService/Get", "/collector.plugin.v1.Plugins/List"];
+    for (path, body) in own.iter().flat_map(|path| [(path, seal(b"\x0a\xff\xff")), (path, Vec::new())]) {
+        let got = http.post(path, "application/grpc", body).await;
+        assert_eq!(got.header("grpc-status"), "3", "{path}: {}", got.header("grpc-message"));
+    }
+}
+
+#[tokio::test]
 async fn failures_have_the_http_status_of_their_code_and_their_details() {
     let node = TestNode::start().await;
     for version in BOTH {

@@ -1,0 +1,5 @@
+//! What the fuzz targets share: see [`drive`].
+
+mod drive;
+
+pub use drive::{Fuzzed, Target};
