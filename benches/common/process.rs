@@ -37,6 +37,7 @@ impl Process {
         Ok(Self { child, address })
     }
 
+    #[allow(dead_code, reason = "the benchmark of tenants does not weigh")]
     pub(crate) fn resident_kib(&self) -> Result<u64, Failure> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
