@@ -2,6 +2,10 @@
 //!
 //! A key of the file is `section.key`, in the environment `COLLECTOR_SECTION__KEY`, as a flag `--set section.key=value`.
 
+mod origin;
+
+pub use origin::{Origin, Origins, leaves};
+
 use crate::collections;
 use crate::dispatch::{artifacts, deployments};
 use crate::domain::{Limits, Namespace};
@@ -111,26 +115,41 @@ impl Config {
         environment: impl IntoIterator<Item = (String, String)>,
         flags: &[String],
     ) -> Result<Self, ConfigError> {
+        Self::load_with_origins(file, environment, flags).map(|(config, _)| config)
+    }
+
+    /// The same, and where each setting came from.
+    pub fn load_with_origins(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+        flags: &[String],
+    ) -> Result<(Self, Origins), ConfigError> {
         let mut table = match file {
             Some(path) => read(path)?,
             None => Table::new(),
         };
+        let mut origins = Origins::default();
+        origins.note_all(&table);
         for (name, value) in environment {
             if let Some(key) = setting(&name) {
                 let path: Vec<String> = key.to_lowercase().split("__").map(str::to_owned).collect();
-                set(&mut table, &path, &value).ok_or(ConfigError::NoKey(name))?;
+                if set(&mut table, &path, &value).is_none() {
+                    return Err(ConfigError::NoKey(name));
+                }
+                origins.note(path.join("."), Origin::Variable(name));
             }
         }
         for flag in flags {
             let (key, value) = flag.split_once('=').ok_or_else(|| ConfigError::NoKey(flag.clone()))?;
             let path: Vec<String> = key.split('.').map(str::to_owned).collect();
             set(&mut table, &path, value).ok_or_else(|| ConfigError::NoKey(flag.clone()))?;
+            origins.note(key.to_owned(), Origin::Flag);
         }
         let config: Self = table
             .try_into()
             .map_err(|why: toml::de::Error| ConfigError::Value(format!("configuration: {}", why.to_string().trim())))?;
         config.check()?;
-        Ok(config)
+        Ok((config, origins))
     }
 
     /// The namespace of requests that name none.
@@ -286,6 +305,23 @@ mod tests {
         assert!(says("", &[], &["server.default_namespace=a/b"]).contains("server.default_namespace"));
         let missing = Config::load(Some(Path::new("no-such-file.toml")), [], &[]);
         assert!(matches!(missing, Err(ConfigError::File { .. })));
+    }
+
+    #[test]
+    fn each_setting_knows_its_layer() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("collector.toml");
+        std::fs::write(&path, "[limits]\nmemory_mib = 10\nfuel = 7\n[exec.namespaces]\nacme = [\"memexec\"]").unwrap();
+        let flags = ["limits.fuel=9".to_owned()];
+        let variables = vars(&[("COLLECTOR_LIMITS__LOG_BYTES", "20"), ("COLLECTOR_LIMITS__FUEL", "8")]);
+        let (config, origins) = Config::load_with_origins(Some(&path), variables, &flags).unwrap();
+        let of = |key: &str| origins.of(key).to_string();
+        assert_eq!((of("limits.memory_mib"), of("limits.fuel")), ("file".to_owned(), "flag".to_owned()));
+        assert_eq!(of("limits.log_bytes"), "COLLECTOR_LIMITS__LOG_BYTES");
+        assert_eq!((of("limits.resources"), of("exec.namespaces.acme")), ("default".to_owned(), "file".to_owned()));
+        let all = leaves(&Table::try_from(&config).unwrap());
+        let find = |key: &str| all.iter().find(|(name, _)| name == key).map(|(_, value)| value.to_string());
+        assert_eq!((find("limits.fuel"), find("data")), (Some("9".to_owned()), Some("\"data\"".to_owned())));
     }
 
     #[test]

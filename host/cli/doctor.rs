@@ -1,13 +1,14 @@
 //! `collector doctor`: what of the configuration works on this machine, why the rest does not, and what to do about it.
 //!
 //! Starts every executor as a node would, without a data folder, and takes it down again. What an executor found comes
-//! from the executor itself.
+//! from the executor itself. Every limit in force stands below, with where it came from.
 
 use super::output::Output;
 use super::serve::Settings;
-use crate::config::Config;
+use crate::config::{Config, Origin, leaves};
 use crate::exec::{Allowance, Native, Report, survey, wasm};
 use anyhow::bail;
+use rustix::process::{Resource, getrlimit};
 use rustix::system::{sysinfo, uname};
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
@@ -27,11 +28,23 @@ struct Findings {
     allowed: Vec<Allowance>,
     /// Repositories that `image:` may name.
     images: Vec<String>,
+    limits: Vec<Limit>,
+    /// What this machine lacks for the limits, and what to do about it.
+    missing: Vec<String>,
+}
+
+/// A setting in force.
+struct Limit {
+    key: String,
+    value: toml::Value,
+    origin: Origin,
 }
 
 pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<()> {
-    let config = args.settings.load()?;
-    let findings = Findings::of(&config).await;
+    let (config, origins) = args.settings.load_with_origins()?;
+    let limits = leaves(&toml::Table::try_from(&config)?);
+    let limits = limits.into_iter().map(|(key, value)| Limit { origin: origins.of(&key), key, value });
+    let findings = Findings::of(&config, limits.collect()).await;
     output.answer(&findings.text(), &findings.value());
     let broken: Vec<&str> = findings.broken().map(|report| report.name).collect();
     if !broken.is_empty() {
@@ -41,12 +54,13 @@ pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<()> {
 }
 
 impl Findings {
-    async fn of(config: &Config) -> Self {
+    async fn of(config: &Config, limits: Vec<Limit>) -> Self {
         let works = wasm::check(&config.wasm).map_err(|why| format!("{why:#}"));
         let mut reports = vec![Report { name: "wasm", allowed: true, works, facts: Vec::new() }];
         reports.extend(survey(&config.exec, config.limits.memory_mib).await);
         let images = config.exec.container.images.clone();
-        Self { machine: machine(), reports, allowed: config.exec.allowances(), images }
+        let allowed = config.exec.allowances();
+        Self { machine: machine(), reports, allowed, images, limits, missing: missing(config) }
     }
 
     /// What is allowed and does not work.
@@ -85,6 +99,14 @@ impl Findings {
         for image in &self.images {
             let _ = writeln!(text, "  {:<28} {image}", "images of");
         }
+        let _ = writeln!(text, "\nlimits and settings in force, and where each came from");
+        let width = self.limits.iter().map(|limit| limit.key.len()).max().unwrap_or_default();
+        for Limit { key, value, origin } in &self.limits {
+            let _ = writeln!(text, "  {key:<width$}  {value}  ({origin})");
+        }
+        for lack in &self.missing {
+            let _ = writeln!(text, "\nMISSING     {lack}");
+        }
         text
     }
 
@@ -108,7 +130,13 @@ impl Findings {
             let native: Vec<&str> = native.iter().map(|one| one.name()).collect();
             json!({ "namespace": namespace, "native": native, "images": images })
         });
+        let limits = self
+            .limits
+            .iter()
+            .map(|Limit { key, value, origin }| json!({ "key": key, "value": value, "origin": origin.to_string() }));
         json!({
+            "limits": limits.collect::<Vec<_>>(),
+            "missing": self.missing,
             "version": env!("CARGO_PKG_VERSION"),
             "machine": machine,
             "executors": executors.collect::<Vec<_>>(),
@@ -143,6 +171,29 @@ fn next_step(name: &str) -> &'static str {
     }
 }
 
+/// Descriptors that a node needs beside its connections: databases with their logs, compiled code, children's pipes.
+const DESCRIPTORS_BESIDE: u64 = 1_024;
+
+/// What this machine does not give that the settings ask for. The node starts all the same, and refuses later.
+fn missing(config: &Config) -> Vec<String> {
+    let mut missing = Vec::new();
+    let wanted = (config.server.connections as u64).saturating_add(DESCRIPTORS_BESIDE);
+    if let Some(most) = getrlimit(Resource::Nofile).current.filter(|most| *most < wanted) {
+        let text = format!(
+            "open files: {most} may be open, server.connections asks for {wanted}; raise it (ulimit -n {wanted})"
+        );
+        missing.push(text);
+    }
+    let system = sysinfo();
+    let memory_mib = (u128::from(system.totalram) * u128::from(system.mem_unit)) >> 20;
+    if u128::from(config.wasm.total_memory_mib) > memory_mib {
+        let asked = config.wasm.total_memory_mib;
+        missing
+            .push(format!("memory: guests may take {asked} MiB, there are {memory_mib}; lower wasm.total_memory_mib"));
+    }
+    missing
+}
+
 fn machine() -> Vec<(&'static str, String)> {
     let (system, kernel) = (sysinfo(), uname());
     let memory = u128::from(system.totalram) * u128::from(system.mem_unit);
@@ -152,5 +203,9 @@ fn machine() -> Vec<(&'static str, String)> {
         ("machine", kernel.machine().to_string_lossy().into_owned()),
         ("cores", cores),
         ("memory", format!("{} MiB", memory >> 20)),
+        (
+            "open files",
+            getrlimit(Resource::Nofile).current.map_or_else(|| "no limit".to_owned(), |most| most.to_string()),
+        ),
     ]
 }

@@ -4,7 +4,7 @@ use super::guest::Ui;
 use super::output::Output;
 use super::place::NAMESPACE;
 use super::watch::Watch;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Origins};
 use crate::node::Node;
 use crate::telemetry;
 use serde_json::json;
@@ -43,7 +43,12 @@ pub(super) struct Settings {
 impl Settings {
     /// The configuration in force.
     pub(super) fn load(&self) -> Result<Config, ConfigError> {
-        Config::load(self.config.as_deref(), variables(), &self.set)
+        self.load_with_origins().map(|(config, _)| config)
+    }
+
+    /// The same, and where each setting came from.
+    pub(super) fn load_with_origins(&self) -> Result<(Config, Origins), ConfigError> {
+        Config::load_with_origins(self.config.as_deref(), variables(), &self.set)
     }
 }
 

@@ -339,6 +339,26 @@ fn doctor_says_what_works_and_ends_with_one_where_something_allowed_does_not() {
     assert!(text(&wrong.stderr).contains("`jail`, expected `memexec` or `container`"), "{}", text(&wrong.stderr));
 }
 
+#[test]
+fn doctor_says_every_limit_with_its_origin_and_what_the_machine_lacks() {
+    let (_, found) = doctor(&["limits.memory_mib=32", "wasm.total_memory_mib=99999999"]);
+    let limit = |key: &str| {
+        let all = found["limits"].as_array().unwrap();
+        all.iter().find(|one| one["key"] == key).map(|one| (one["value"].clone(), one["origin"].clone())).unwrap()
+    };
+    assert_eq!(limit("limits.memory_mib"), (json!(32), json!("flag")));
+    assert_eq!(limit("limits.log_bytes"), (json!(64 << 10), json!("default")));
+    let missing = found["missing"].as_array().unwrap();
+    assert!(missing.iter().any(|one| one.as_str().unwrap().contains("wasm.total_memory_mib")), "{missing:?}");
+    let done = Command::new(env!("CARGO_BIN_EXE_collector"))
+        .args(["doctor", "--set", "server.connections=10000000"])
+        .env("COLLECTOR_LIMITS__FUEL", "12")
+        .output()
+        .unwrap();
+    let shown = text(&done.stdout);
+    assert!(shown.contains("12  (COLLECTOR_LIMITS__FUEL)") && shown.contains("MISSING     open files"), "{shown}");
+}
+
 /// The default settings want root in containers to be nobody outside, and know an engine where it is.
 #[tokio::test]
 async fn only_an_engine_that_maps_root_is_good_enough_for_the_default_settings() {
