@@ -1,8 +1,10 @@
 //! Where a gRPC request goes: to one of the node's own services, or to what tenants deployed.
 
 use super::native::Native;
+use super::{policy, status};
 use http::{Request, Response};
 use std::sync::Arc;
+use tonic::Code;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tower::Service as _;
@@ -27,6 +29,10 @@ impl Door {
         let service = path.get(1..).and_then(|path| path.split('/').next()).unwrap_or_default();
         if !self.names.iter().any(|name| name == service) {
             return self.native.call(request).await;
+        }
+        if policy::needs(path).is_none() {
+            let message = "this service of the node has no such method";
+            return status::plain(Code::Unimplemented, "NO_METHOD", message).into_http();
         }
         match self.own.call(request).await {
             Ok(response) => response,
