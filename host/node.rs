@@ -93,7 +93,8 @@ impl Node {
         let door = rpc::door(services, &default);
         let address = server.address();
         let longest = config.limits.deadline();
-        let serving = lifecycle.spawn(server.run(Identify::new(tenancy.clone()), web, door, longest, lifecycle.clone()));
+        let serving =
+            lifecycle.spawn(server.run(Identify::new(tenancy.clone()), web, door, longest, lifecycle.clone()));
         let id = data.id().to_owned();
         let node = Self { address, id, wasm, executors, lifecycle, ready, serving: Some(serving), _data: data };
         selfcheck::run(node.address, tenancy.own_secret()).await.map_err(NodeError::SelfCheck)?;

@@ -4,8 +4,8 @@ use crate::rpc::pb;
 use crate::tenancy::Secret;
 use std::net::SocketAddr;
 use std::time::Duration;
-use tonic::transport::Endpoint;
 use tonic::metadata::AsciiMetadataValue;
+use tonic::transport::Endpoint;
 use tonic::{Code, Request, Status};
 
 /// How long the node gets to answer itself. Loopback takes a millisecond; five seconds is a broken machine.
@@ -31,11 +31,14 @@ pub(crate) async fn run(address: SocketAddr, secret: Option<&Secret>) -> Result<
     let endpoint = Endpoint::from_shared(format!("http://{target}")).map_err(|why| why.to_string())?;
     let channel =
         endpoint.connect_timeout(PATIENCE).timeout(PATIENCE).connect().await.map_err(|why| why.to_string())?;
-    let mut dispatcher = pb::collective_dispatcher_client::CollectiveDispatcherClient::with_interceptor(channel.clone(), signed.clone());
+    let mut dispatcher =
+        pb::collective_dispatcher_client::CollectiveDispatcherClient::with_interceptor(channel.clone(), signed.clone());
     answered("CollectiveDispatcher", dispatcher.serve(pb::ServeRequest::default()).await)?;
-    let mut registry = pb::collector_registry_client::CollectorRegistryClient::with_interceptor(channel.clone(), signed.clone());
+    let mut registry =
+        pb::collector_registry_client::CollectorRegistryClient::with_interceptor(channel.clone(), signed.clone());
     answered("CollectorRegistry", registry.lookup_service(pb::LookupServiceRequest::default()).await)?;
-    let mut collections = pb::collection_service_client::CollectionServiceClient::with_interceptor(channel.clone(), signed.clone());
+    let mut collections =
+        pb::collection_service_client::CollectionServiceClient::with_interceptor(channel.clone(), signed.clone());
     answered("CollectionService", collections.meta(pb::MetaRequest::default()).await)?;
     let mut repo = pb::collection_repo_client::CollectionRepoClient::with_interceptor(channel, signed);
     answered("CollectionRepo", repo.route(pb::RouteRequest::default()).await)

@@ -119,7 +119,8 @@ mod tests {
     fn u01_only_a_bearer_token_is_read() {
         assert_eq!(bearer("Bearer abc.d-e_f"), Some("abc.d-e_f"));
         assert_eq!(bearer("bearer x"), Some("x"));
-        for bad in ["", "Bearer", "Bearer ", "Bearer  x", "Bearer x y", "Basic eDp5", "x", "Bearer x,Bearer y", "Bearer\tx"]
+        for bad in
+            ["", "Bearer", "Bearer ", "Bearer  x", "Bearer x y", "Basic eDp5", "x", "Bearer x,Bearer y", "Bearer\tx"]
         {
             assert_eq!(bearer(bad), None, "{bad:?}");
         }

@@ -79,10 +79,8 @@ impl pb::keys_server::Keys for KeysService {
 
 fn new_key(request: pb::CreateRequest) -> Result<NewKey, BadRequest> {
     let binding = |(index, text): (usize, &String)| {
-        text.parse::<Binding>().map_err(|why| BadRequest::Field {
-            field: format!("bindings[{index}]"),
-            problem: why.to_string(),
-        })
+        text.parse::<Binding>()
+            .map_err(|why| BadRequest::Field { field: format!("bindings[{index}]"), problem: why.to_string() })
     };
     let bindings = request.bindings.iter().enumerate().map(binding).collect::<Result<_, _>>()?;
     let expires_at = request.expires_at.map(|at| micros(Some(at)));

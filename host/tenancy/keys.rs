@@ -190,8 +190,7 @@ impl Keys {
         let (id, secret) = Secret::make(KEY_PREFIX).map_err(|_| KeyError::Random)?;
         let NewKey { label, bindings, expires_at } = new;
         let (id, ending) = (id.into(), secret.ending());
-        let key =
-            Key { id, label, bindings, expires_at, created_at: now(), created_by: by, revoked_at: None, ending };
+        let key = Key { id, label, bindings, expires_at, created_at: now(), created_by: by, revoked_at: None, ending };
         let swept = self.make_room(&key)?;
         let mut changes: Vec<Change> = swept.iter().map(|id| record::delete(id)).collect();
         changes.push(record::put(&key, &secret.hash()));

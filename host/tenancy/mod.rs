@@ -155,7 +155,9 @@ impl Tenancy {
         let (_, own) = Secret::make(secret::NODE_PREFIX).map_err(|_| OpenError::Random)?;
         let known = Known { required: config.is_required(), keys, tokens, certificates, own };
         if known.required && known.keys.is_empty() && known.tokens.is_none() && known.certificates.is_empty() {
-            tracing::warn!("nobody can call: there is no key yet; stop the node and make one with `collector auth key create --data`");
+            tracing::warn!(
+                "nobody can call: there is no key yet; stop the node and make one with `collector auth key create --data`"
+            );
         }
         Ok(Self(Arc::new(Policy { known: Some(known) })))
     }

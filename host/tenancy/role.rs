@@ -111,7 +111,9 @@ pub struct Binding {
 
 /// A text that is no binding.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("is no NAMESPACE:ROLE; the roles are admin, deployer, invoker, writer and reader, * stands for every namespace")]
+#[error(
+    "is no NAMESPACE:ROLE; the roles are admin, deployer, invoker, writer and reader, * stands for every namespace"
+)]
 pub struct NoBinding;
 
 impl Binding {
@@ -124,9 +126,7 @@ impl Binding {
             _ => self.scope.covers(namespace),
         };
         let own = !namespace.is_system()
-            || (everywhere
-                && self.role == Role::Admin
-                && matches!(verb, Verb::Discover | Verb::Read | Verb::Operate));
+            || (everywhere && self.role == Role::Admin && matches!(verb, Verb::Discover | Verb::Read | Verb::Operate));
         here && own && self.role.may(verb)
     }
 

@@ -1,10 +1,10 @@
 //! How a call ended, in Connect's words. Source: connectrpc.com/docs/protocol, Error Codes, Error and EndStreamResponse.
 
+use super::super::CHALLENGE;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
-use super::super::CHALLENGE;
 use http::header::{CONTENT_TYPE, HeaderName, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
