@@ -13,6 +13,7 @@ use crate::exec::{self, wasm};
 use crate::registry;
 use crate::rpc;
 use crate::telemetry;
+use crate::tenancy;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
@@ -25,6 +26,8 @@ pub struct Config {
     pub data: PathBuf,
     /// The port and its connections.
     pub server: rpc::Config,
+    /// Who may call.
+    pub auth: tenancy::Config,
     /// What one call may use.
     pub limits: Limits,
     /// Uploaded code.
@@ -48,6 +51,7 @@ impl Default for Config {
         Self {
             data: PathBuf::from("data"),
             server: rpc::Config::default(),
+            auth: tenancy::Config::default(),
             limits: Limits::default(),
             artifacts: artifacts::Config::default(),
             deployments: deployments::Config::default(),
@@ -88,6 +92,9 @@ pub enum ConfigError {
     /// A limit that cannot be kept.
     #[error(transparent)]
     Limits(#[from] crate::domain::LimitsError),
+    /// A setting of who may call.
+    #[error(transparent)]
+    Auth(#[from] tenancy::BadSetting),
     /// A setting of what runs beside Wasm.
     #[error(transparent)]
     Exec(#[from] exec::BadSetting),
@@ -164,6 +171,7 @@ impl Config {
     pub fn check(&self) -> Result<(), ConfigError> {
         self.limits.check()?;
         self.server.check()?;
+        self.auth.check()?;
         self.exec.check()?;
         self.default_namespace()?;
         if !self.wasm.metering && self.limits.fuel > 0 {

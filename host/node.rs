@@ -13,11 +13,12 @@ use crate::exec::wasm::{Stats, WasmExecutor};
 use crate::exec::{Executor as _, Executors, Report};
 use crate::lifecycle::Lifecycle;
 use crate::registry::{Registry, RegistryError};
-use crate::rpc::{self, Pages, Server, ServerError, Services, Web};
+use crate::rpc::{self, Identify, Pages, Server, ServerError, Services, Web};
 use crate::selfcheck;
 use crate::store::{SqliteStore, Store, StoreError};
-use crate::tenancy::Tenancy;
+use crate::tenancy::{self, Key, KeyError, Keys, NewKey, OpenError, Secret, Tenancy};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -38,6 +39,9 @@ pub enum NodeError {
     /// What was registered before cannot be used.
     #[error("the registrations cannot be used: {0}")]
     Registry(#[from] RegistryError),
+    /// What is known of callers cannot be used.
+    #[error(transparent)]
+    Auth(#[from] OpenError),
     /// The port cannot be had.
     #[error(transparent)]
     Server(#[from] ServerError),
@@ -85,13 +89,15 @@ impl Node {
         let services = services(&config, &data, &executors, advertised, ready.subscribe(), &lifecycle).await?;
         let web = Web::new(&config.server, default.clone(), Arc::clone(&services.registry), services.tenancy.clone());
         let web = web.map_err(ConfigError::from)?;
+        let tenancy = services.tenancy.clone();
         let door = rpc::door(services, &default);
         let address = server.address();
         let longest = config.limits.deadline();
-        let serving = lifecycle.spawn(server.run(web, door, longest, lifecycle.clone()));
+        let serving =
+            lifecycle.spawn(server.run(Identify::new(tenancy.clone()), web, door, longest, lifecycle.clone()));
         let id = data.id().to_owned();
         let node = Self { address, id, wasm, executors, lifecycle, ready, serving: Some(serving), _data: data };
-        selfcheck::run(node.address).await.map_err(NodeError::SelfCheck)?;
+        selfcheck::run(node.address, tenancy.own_secret()).await.map_err(NodeError::SelfCheck)?;
         node.ready.send_replace(true);
         tracing::info!(%address, id = node.id, "serving");
         Ok(node)
@@ -158,7 +164,7 @@ async fn services(
         config.deployments.clone(),
         lifecycle.clone(),
     ));
-    let tenancy = Tenancy::default();
+    let tenancy = Tenancy::open(&config.auth, Arc::clone(&store), lifecycle.clone()).await?;
     let parts = Parts {
         tenancy: tenancy.clone(),
         registry: Arc::clone(&registry),
@@ -212,5 +218,45 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.lifecycle.drain();
         self.lifecycle.kill();
+    }
+}
+
+/// The keys of a data folder that no node uses; the folder is locked meanwhile.
+pub struct OfflineKeys {
+    keys: Keys,
+    lifecycle: Lifecycle,
+    _data: DataFolder,
+}
+
+impl OfflineKeys {
+    /// * `data`: the folder; made if it is missing.
+    /// * errors: `Data`, also for a folder that a node uses; `Store`.
+    pub async fn open(data: &Path, config: &tenancy::Config) -> Result<Self, NodeError> {
+        let data = DataFolder::open(data)?;
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&data.records())?);
+        let lifecycle = Lifecycle::default();
+        let keys = Keys::open(store, config, lifecycle.clone()).await?;
+        Ok(Self { keys, lifecycle, _data: data })
+    }
+
+    /// Makes a key. Whoever has the folder may do anything anyway.
+    pub async fn create(&self, new: NewKey) -> Result<(Key, Secret), KeyError> {
+        self.keys.create(new, "data folder".to_owned()).await
+    }
+
+    /// All keys, by id.
+    pub fn list(&self) -> Vec<Key> {
+        self.keys.list(None, usize::MAX, |_| true)
+    }
+
+    /// Ends a key.
+    pub async fn revoke(&self, id: &str) -> Result<Key, KeyError> {
+        self.keys.revoke(id).await
+    }
+}
+
+impl Drop for OfflineKeys {
+    fn drop(&mut self) {
+        self.lifecycle.drain();
     }
 }

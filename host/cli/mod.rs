@@ -1,5 +1,6 @@
 //! The command line: what people type, and nothing that a library user needs.
 
+mod auth;
 mod call;
 mod client;
 mod collection;
@@ -78,6 +79,9 @@ enum Command {
     /// Create, read, change, delete and find records of a collection
     #[command(subcommand)]
     Record(record::Command),
+    /// Make, list and end keys that open a node
+    #[command(subcommand)]
+    Auth(auth::Command),
     /// Print a completion script for a shell
     Completions {
         /// Which shell
@@ -103,6 +107,7 @@ pub async fn main() -> ExitCode {
         Command::Schema(command) => schema::run(command, &output, &ui).await,
         Command::Collection(command) => collection::run(command, &output, &ui).await,
         Command::Record(command) => record::run(command, &output, &ui).await,
+        Command::Auth(command) => auth::run(command, &output).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "collector", &mut script);

@@ -11,6 +11,7 @@ mod names;
 mod outcome;
 mod recency;
 mod text;
+mod time;
 
 pub use call::{Call, CodeSource, Deadline, LimitRequest, MetadataEntry};
 pub use digest::{Digest, DigestError};
@@ -21,6 +22,7 @@ pub use names::{CollectionName, DeploymentName, MethodName, NameError, Namespace
 pub use outcome::{Fault, FaultCode, Outcome, Receipt, Start};
 pub use recency::Recency;
 pub use text::{cut, first_of, one_line, some_of};
+pub use time::{micros, now, timestamp};
 
 /// A future that a trait object hands out.
 pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -102,9 +102,17 @@ name!(
 impl Namespace {
     /// The node's own namespace. Source: semantics.md section 1.
     pub fn system() -> Self {
-        Self("system".into())
+        Self(SYSTEM.into())
+    }
+
+    /// Whether it is that one.
+    pub fn is_system(&self) -> bool {
+        self.as_str() == SYSTEM
     }
 }
+
+/// Name of the node's own namespace.
+const SYSTEM: &str = "system";
 
 impl ServiceName {
     /// Whether this name means the service with this full name: equal to it, or to its last segment.

@@ -40,7 +40,7 @@ pub use source::Source;
 pub use vet::VetError;
 pub use wire::WireError;
 
-pub(crate) use records::{micros, timestamp};
+pub(crate) use crate::domain::{micros, now, timestamp};
 pub(crate) use wire::{Input, MOST_NESTED, Problem, skip_unknown};
 
 use crate::domain::Namespace;
@@ -50,7 +50,6 @@ use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::{Mutex, Semaphore, watch};
 
 /// The `[registry]` section of the configuration.
@@ -157,12 +156,6 @@ impl Registry {
         spaces.insert(namespace.clone(), Arc::clone(&space));
         Ok(space)
     }
-}
-
-/// Unix microseconds.
-pub(crate) fn now() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_micros()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

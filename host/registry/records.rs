@@ -3,7 +3,7 @@
 
 use super::service::Service;
 use super::source::Source;
-use crate::domain::Namespace;
+use crate::domain::{Namespace, micros, timestamp};
 use bytes::Bytes;
 use prost::Message;
 use prost_types::Timestamp;
@@ -112,16 +112,4 @@ impl ServiceRecord {
             metadata: Some(metadata),
         }
     }
-}
-
-/// Unix microseconds as a timestamp.
-pub(crate) fn timestamp(micros: i64) -> Timestamp {
-    let nanos = i32::try_from(micros.rem_euclid(1_000_000) * 1_000).unwrap_or_default();
-    Timestamp { seconds: micros.div_euclid(1_000_000), nanos }
-}
-
-/// A timestamp as Unix microseconds.
-pub(crate) fn micros(timestamp: Option<Timestamp>) -> i64 {
-    let Timestamp { seconds, nanos } = timestamp.unwrap_or_default();
-    seconds.saturating_mul(1_000_000).saturating_add(i64::from(nanos) / 1_000)
 }

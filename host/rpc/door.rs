@@ -1,7 +1,7 @@
 //! Where a gRPC request goes: to one of the node's own services, or to what tenants deployed.
 
 use super::native::Native;
-use super::status;
+use super::{policy, status};
 use crate::domain::one_line;
 use http::{Request, Response};
 use std::sync::Arc;
@@ -30,6 +30,10 @@ impl Door {
         let service = path.get(1..).and_then(|path| path.split('/').next()).unwrap_or_default();
         if !self.names.iter().any(|name| name == service) {
             return self.native.call(request).await;
+        }
+        if policy::needs(path).is_none() {
+            let message = "this service of the node has no such method";
+            return status::plain(Code::Unimplemented, "NO_METHOD", message).into_http();
         }
         match self.own.call(request).await {
             Ok(response) => theirs(response),

@@ -1,8 +1,9 @@
 //! What every request passes first and every answer last: request id, deadline, panics, receipts.
 
 use super::Door;
+use super::identify::Unknown;
 use super::status::{self, receipt_pairs};
-use crate::domain::{Deadline, Receipt, cut};
+use crate::domain::{BoxFuture, Deadline, Receipt, cut};
 use crate::tenancy::Caller;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -88,8 +89,11 @@ pub(super) fn caller<T>(request: &tonic::Request<T>) -> Result<Caller, Status> {
 
 /// The same, of a request that is not decoded yet.
 pub(super) fn caller_of(extensions: &http::Extensions) -> Result<Caller, Status> {
-    let unknown = || status::plain(Code::Internal, "INTERNAL", "nobody asked who is calling");
-    extensions.get::<Caller>().cloned().ok_or_else(unknown)
+    match extensions.get::<Caller>() {
+        Some(caller) => Ok(caller.clone()),
+        None if extensions.get::<Unknown>().is_some() => Err(status::unauthenticated()),
+        None => Err(status::plain(Code::Internal, "INTERNAL", "nobody asked who is calling")),
+    }
 }
 
 /// The deadline that the edge read from a request.
@@ -100,7 +104,7 @@ pub(super) fn deadline<T>(request: &tonic::Request<T>) -> Result<Deadline, Statu
     deadline.ok_or_else(|| status::plain(Code::Internal, "INTERNAL", "the request has no deadline"))
 }
 
-/// Takes one request through.
+/// Takes one request through. A caller whose credentials end is cut off, whatever its call is doing.
 ///
 /// * `longest`: the node's own deadline, for requests that name none or a later one.
 /// * `calls`: what a draining node waits for. Watching health is not counted: it ends when the connection does.
@@ -116,6 +120,10 @@ where
     B::Error: Into<tonic::codegen::StdError>,
 {
     let call = (!request.uri().path().starts_with(HEALTH)).then(|| calls.token());
+    let caller = match caller_of(request.extensions()) {
+        Ok(caller) => caller,
+        Err(status) => return status.into_http(),
+    };
     let asked = match timeout(request.headers()) {
         Ok(asked) => asked,
         Err(status) => return status.into_http(),
@@ -126,12 +134,13 @@ where
     request.extensions_mut().insert(id);
     request.extensions_mut().insert(deadline);
     request.extensions_mut().insert(Asked(asked));
-    let answer = AssertUnwindSafe(door.call(request.map(Body::new)));
+    let answer = AssertUnwindSafe(door.call(request.map(Body::new))).catch_unwind();
     let last = deadline.instant() + SLACK;
-    let answer = tokio::time::timeout_at(last, answer.catch_unwind()).instrument(span).await;
+    let answer = tokio::time::timeout_at(last, while_good(&caller, answer)).instrument(span).await;
     let mut answer = match answer {
-        Ok(Ok(response)) => finish(response, call),
-        Ok(Err(_panic)) => status::plain(Code::Internal, "INTERNAL", "the node failed to answer").into_http(),
+        Ok(None) => status::unauthenticated().into_http(),
+        Ok(Some(Ok(response))) => finish(response, call, caller),
+        Ok(Some(Err(_panic))) => status::plain(Code::Internal, "INTERNAL", "the node failed to answer").into_http(),
         Err(_elapsed) => {
             let message = "the request was not answered before its deadline";
             status::plain(Code::DeadlineExceeded, "DEADLINE", message).into_http()
@@ -167,17 +176,57 @@ fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
     Ok(Some(span.max(Duration::from_millis(1))))
 }
 
-/// Sees to it that a receipt gets into the trailers, and keeps the call counted until it is sent.
-fn finish(mut response: Response<Body>, call: Option<TaskTrackerToken>) -> Response<Body> {
+/// Waits for an answer; `None` if the caller's credentials end first.
+async fn while_good<T>(caller: &Caller, answer: impl Future<Output = T>) -> Option<T> {
+    if !caller.can_end() {
+        return Some(answer.await);
+    }
+    tokio::select! {
+        biased;
+        answer = answer => Some(answer),
+        () = caller.ended() => None,
+    }
+}
+
+/// Sees to it that a receipt gets into the trailers, keeps the call counted until it is sent, and ends it with its caller.
+fn finish(mut response: Response<Body>, call: Option<TaskTrackerToken>, caller: Caller) -> Response<Body> {
     let receipt = response.extensions_mut().remove::<ReceiptSlot>();
-    response.map(|body| Body::new(Outgoing { body, receipt, _call: call }))
+    let caller = Some(caller).filter(Caller::can_end);
+    response.map(|body| Body::new(Outgoing { body, receipt, caller, ended: None, _call: call }))
 }
 
 /// A body whose trailers get the call's receipt.
 struct Outgoing {
     body: Body,
     receipt: Option<ReceiptSlot>,
+    /// Whose credentials may end; `None` once that is of no matter.
+    caller: Option<Caller>,
+    /// Made when the body first has nothing to say: most never have to wait.
+    ended: Option<BoxFuture<'static, ()>>,
     _call: Option<TaskTrackerToken>,
+}
+
+impl Outgoing {
+    /// Whether the caller's credentials have ended.
+    ///
+    /// * `waits`: the body has nothing to say, so that their end has to wake us.
+    fn is_over(&mut self, waits: bool, cx: &mut Context<'_>) -> bool {
+        let Some(caller) = &self.caller else { return false };
+        match waits {
+            false => caller.has_ended(),
+            true => self.ended.get_or_insert_with(|| Box::pin(caller.ended())).as_mut().poll(cx).is_ready(),
+        }
+    }
+
+    /// Ends the answer here. What makes it is dropped, and stops.
+    fn cut(&mut self) -> Frame<Bytes> {
+        (self.body, self.caller, self.ended, self.receipt) = (Body::empty(), None, None, None);
+        let mut trailers = HeaderMap::new();
+        if status::unauthenticated().add_header(&mut trailers).is_err() {
+            trailers.insert("grpc-status", HeaderValue::from(i32::from(Code::Unauthenticated)));
+        }
+        Frame::trailers(trailers)
+    }
 }
 
 impl HttpBody for Outgoing {
@@ -186,12 +235,19 @@ impl HttpBody for Outgoing {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
+        if this.is_over(false, cx) {
+            return Poll::Ready(Some(Ok(this.cut())));
+        }
         let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut this.body).poll_frame(cx)));
         let failed = |_panic| {
             let failed = status::plain(Code::Internal, "INTERNAL", "the node failed to answer");
             Poll::Ready(Some(Err(failed)))
         };
-        let mut frame = ready!(polled.unwrap_or_else(failed));
+        let polled = polled.unwrap_or_else(failed);
+        if polled.is_pending() && this.is_over(true, cx) {
+            return Poll::Ready(Some(Ok(this.cut())));
+        }
+        let mut frame = ready!(polled);
         if let Some(Ok(frame)) = &mut frame
             && let Some(trailers) = frame.trailers_mut()
             && let Some(receipt) = self.receipt.take().and_then(|slot| slot.0.get().cloned())

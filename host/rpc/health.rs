@@ -63,7 +63,13 @@ impl HealthService {
         let caller = edge::caller(&request)?;
         let id = edge::request_id(&request);
         let namespace = convert::namespace(request.metadata().as_ref(), &self.0.default);
-        Ok((caller, namespace.map_err(|why| status::bad_request(why, &id))?, request.into_inner().service))
+        let namespace = namespace.map_err(|why| status::bad_request(why, &id))?;
+        let service = request.into_inner().service;
+        let open = service.is_empty() || is_built_in(&service);
+        if !open && self.0.tenancy.is_stranger(&caller) {
+            return Err(status::unauthenticated());
+        }
+        Ok((caller, namespace, service))
     }
 }
 

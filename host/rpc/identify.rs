@@ -1,7 +1,16 @@
 //! Who is calling: the one place where a request gets its [`Caller`].
+//!
+//! ```text
+//! authorization: Bearer clk_...   a key of this node
+//! authorization: Bearer <JWT>     a token of the configured issuer
+//! no authorization                the certificate of the connection, if the configuration names it
+//! ```
+//! Credentials end here: nothing behind this sees the header.
 
-use crate::tenancy::Caller;
-use http::Request;
+use super::policy;
+use crate::tenancy::{Caller, Tenancy};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, Request};
 use std::net::IpAddr;
 use std::sync::Arc;
 use tonic::body::Body;
@@ -16,12 +25,114 @@ pub(super) struct Peer {
 }
 
 /// Asks every request for its credentials.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Identify;
+#[derive(Debug, Clone)]
+pub struct Identify {
+    tenancy: Tenancy,
+}
+
+/// Marks a request whose caller is nobody that the node knows.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unknown;
+
+/// What a request shows of its caller.
+enum Shown {
+    /// Nothing.
+    Nothing,
+    /// Somebody.
+    Caller(Caller),
+    /// Something that is not good.
+    Bad,
+}
 
 impl Identify {
-    /// Notes in the request's extensions who makes it.
-    pub(super) fn note(&self, _peer: &Peer, request: &mut Request<Body>) {
-        request.extensions_mut().insert(Caller::anonymous());
+    /// * `tenancy`: knows who is who.
+    pub fn new(tenancy: Tenancy) -> Self {
+        Self { tenancy }
+    }
+
+    /// Looks at the certificate of a connection, once.
+    pub(super) fn connection(&self, peer: &Peer) -> Visitor {
+        let holder = peer.certificate.as_deref().and_then(|der| {
+            let holder = self.tenancy.certificate(der);
+            tracing::debug!(address = %peer.address, known = holder.is_some(), "a client certificate");
+            holder
+        });
+        Visitor { tenancy: self.tenancy.clone(), holder }
+    }
+}
+
+/// Asks the requests of one connection.
+#[derive(Debug, Clone)]
+pub(super) struct Visitor {
+    tenancy: Tenancy,
+    /// Whose certificate it is.
+    holder: Option<Caller>,
+}
+
+impl Visitor {
+    /// Notes in the request's extensions who makes it, and takes the credentials out of it.
+    pub(super) fn note(&self, request: &mut Request<Body>) {
+        let shown = match self.tenancy.asks() {
+            true => self.shown(request.headers()),
+            false => Shown::Caller(Caller::anonymous()),
+        };
+        request.headers_mut().remove(AUTHORIZATION);
+        let open = policy::is_open(request.uri().path());
+        let extensions = request.extensions_mut();
+        match shown {
+            Shown::Caller(caller) => drop(extensions.insert(caller)),
+            Shown::Nothing if open => drop(extensions.insert(Caller::anonymous())),
+            Shown::Nothing | Shown::Bad => drop(extensions.insert(Unknown)),
+        }
+    }
+
+    fn shown(&self, headers: &HeaderMap) -> Shown {
+        let mut values = headers.get_all(AUTHORIZATION).iter();
+        let value = match (values.next(), values.next()) {
+            (Some(value), None) => value,
+            (Some(_), Some(_)) => return Shown::Bad,
+            (None, _) => {
+                return match &self.holder {
+                    None => Shown::Nothing,
+                    Some(holder) if holder.has_ended() => Shown::Bad,
+                    Some(holder) => Shown::Caller(holder.clone()),
+                };
+            }
+        };
+        let caller = value.to_str().ok().and_then(bearer).and_then(|token| self.tenancy.bearer(token));
+        caller.map_or(Shown::Bad, Shown::Caller)
+    }
+}
+
+/// The token of `Bearer <token>`. Source: RFC 6750 section 2.1.
+fn bearer(value: &str) -> Option<&str> {
+    let (scheme, token) = value.split_once(' ')?;
+    let token68 = |b: u8| b.is_ascii_alphanumeric() || b"-._~+/=".contains(&b);
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && token.bytes().all(token68)).then_some(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn u01_only_a_bearer_token_is_read() {
+        assert_eq!(bearer("Bearer abc.d-e_f"), Some("abc.d-e_f"));
+        assert_eq!(bearer("bearer x"), Some("x"));
+        for bad in
+            ["", "Bearer", "Bearer ", "Bearer  x", "Bearer x y", "Basic eDp5", "x", "Bearer x,Bearer y", "Bearer\tx"]
+        {
+            assert_eq!(bearer(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn where_nobody_is_asked_credentials_mean_nothing_and_go_no_further() {
+        let peer = Peer { address: [127, 0, 0, 1].into(), certificate: None };
+        let visitor = Identify::new(Tenancy::default()).connection(&peer);
+        let mut request = Request::new(Body::empty());
+        request.headers_mut().insert(AUTHORIZATION, "Basic nonsense".parse().unwrap());
+        visitor.note(&mut request);
+        assert!(request.extensions().get::<Caller>().is_some() && request.headers().is_empty());
     }
 }

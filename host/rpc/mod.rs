@@ -15,11 +15,13 @@ mod edge;
 mod health;
 mod identify;
 mod incoming;
+mod keys;
 mod native;
 mod not_yet;
 mod page;
 pub mod pb;
 mod plugins;
+mod policy;
 mod preface;
 mod raw;
 mod record;
@@ -34,7 +36,9 @@ mod weight;
 pub use builtin::built_in;
 pub use codec::{StrictCodec, StrictDecoder};
 pub use door::Door;
+pub use identify::Identify;
 pub use page::Pages;
+pub use policy::{NATIVE, Needs, Place, TABLE};
 pub use raw::RawDescriptor;
 pub use server::{BadSetting, Config, Server, ServerError};
 pub use web::Web;
@@ -51,7 +55,9 @@ use collection_repo::RepoService;
 use collection_service::CollectionService;
 use dispatcher::DispatcherService;
 use health::{HealthService, Liveness};
+use keys::KeysService;
 use native::Native;
+use pb::admin::v1::keys_server::KeysServer;
 use pb::collection_repo_server::CollectionRepoServer;
 use pb::collection_service_server::CollectionServiceServer;
 use pb::collective_dispatcher_server::CollectiveDispatcherServer;
@@ -152,6 +158,8 @@ pub fn door(services: Services, default: &Namespace) -> Door {
     let repo = RepoService::new(Arc::clone(&collections), pages.clone(), services.advertised);
     let record = CollectionsService::new(Arc::clone(&collections));
     let collections = CollectionService::new(collections, pages.clone());
+    let keys = KeysService::new(tenancy.clone(), pages.clone());
+    let keys = KeysServer::new(keys).accept_compressed(GZIP).max_decoding_message_size(MESSAGE_MAX);
     let plugins = PluginsService::new(deployments, artifacts, tenancy.clone(), pages, binary_max);
     let registry = RegistryService::new(registry, tenancy, default.clone());
     let dispatcher = CollectiveDispatcherServer::new(DispatcherService::new(dispatcher, services.collector_id))
@@ -183,6 +191,7 @@ pub fn door(services: Services, default: &Namespace) -> Door {
         .add_service(registry)
         .add_service(collections)
         .add_service(repo)
-        .add_service(record);
+        .add_service(record)
+        .add_service(keys);
     Door::new(own, built_in().services, native)
 }

@@ -174,8 +174,8 @@ impl pb::plugins_server::Plugins for PluginsService {
         let after = self.pages.read(&query, &request.page_token).map_err(|why| status::bad_request(why, &id))?;
         let after = after.as_deref().and_then(|text| text.split_once('/'));
         let after = after.and_then(|(namespace, name)| Some((namespace.parse().ok()?, name.parse().ok()?)));
-        let mut found = self.deployments.list(namespace.as_ref(), after.as_ref(), size + 1);
-        found.retain(|one| self.tenancy.allows(&caller, &one.namespace, Verb::Discover));
+        let seen = |namespace: &Namespace| self.tenancy.allows(&caller, namespace, Verb::Discover);
+        let mut found = self.deployments.list(namespace.as_ref(), after.as_ref(), size + 1, seen);
         let fits = fitting(&found).min(size);
         let more = found.len() > fits;
         found.truncate(fits);

@@ -136,9 +136,10 @@ impl Server {
 
     /// Serves until the node drains, then waits for calls in flight: `grace_ms`, then their guests are stopped.
     ///
+    /// * `identify`: asks who calls.
     /// * `web`: what stands before `door`.
     /// * `longest`: deadline of calls that name none.
-    pub async fn run(self, web: Web, door: Door, longest: Duration, lifecycle: Lifecycle) {
+    pub async fn run(self, identify: Identify, web: Web, door: Door, longest: Duration, lifecycle: Lifecycle) {
         let places = Arc::new(Semaphore::new(self.config.connections));
         let open = Connections::default();
         let builder = builder(&self.config);
@@ -158,9 +159,9 @@ impl Server {
                 }
             };
             let (web, door, calls) = (web.clone(), door.clone(), open.calls.clone());
-            let (identify, peer) = (Identify, Peer { address, certificate: None });
+            let visitor = identify.connection(&Peer { address, certificate: None });
             let answer = move |mut request: Request<Body>| {
-                identify.note(&peer, &mut request);
+                visitor.note(&mut request);
                 let (web, door, calls) = (web.clone(), door.clone(), calls.clone());
                 async move { web.handle(request, |request| edge::handle(door, request, longest, calls)).await }
             };

@@ -14,6 +14,7 @@ use crate::domain::{Fault, FaultCode, Receipt, cut, one_line};
 use crate::exec::{ExecError, ExecFailure};
 use crate::registry::{CallError, RegistryError};
 use crate::store::StoreError;
+use crate::tenancy::KeyError;
 use bytes::Bytes;
 use prost::Message as _;
 use std::collections::HashMap;
@@ -42,6 +43,12 @@ const RETRY_AFTER: Duration = Duration::from_millis(100);
 pub(super) fn plain(code: Code, reason: &str, message: impl Into<String>) -> Status {
     let details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
     Status::with_error_details(code, message, details)
+}
+
+/// A call by nobody that the node knows. The same for whatever is wrong: what it is would tell who guesses something.
+pub(super) fn unauthenticated() -> Status {
+    let message = "no credentials that this node accepts: send a key or a token as `authorization: Bearer ...`";
+    plain(Code::Unauthenticated, "UNAUTHENTICATED", message)
 }
 
 /// A request that is wrong in itself.
@@ -106,6 +113,19 @@ pub(super) fn deploy(why: DeployError, id: &RequestId) -> Status {
         DeployError::Registry(why) => failure.explain(why),
         DeployError::Artifact(ArtifactError::Busy) | DeployError::Exec(ExecError::Busy) => failure.retry(),
         DeployError::Imports(missing) => failure.unmet("IMPORT", missing),
+        _ => {}
+    }
+    failure.status()
+}
+
+/// Something that was not done with a key.
+pub(super) fn key(why: KeyError, id: &RequestId) -> Status {
+    let mut failure = Failure::new(verdict::key(&why), &why, id);
+    match &why {
+        KeyError::Field { field, problem } => {
+            failure.details.add_bad_request_violation(*field, one_line(problem, MESSAGE_MAX));
+        }
+        KeyError::Draining | KeyError::Store(StoreError::Busy) => failure.retry(),
         _ => {}
     }
     failure.status()

@@ -8,7 +8,7 @@ use crate::dispatch::deployments::DeployError;
 use crate::exec::ExecError;
 use crate::registry::{CallError, RegistryError, VetError};
 use crate::store::{Refusal, StoreError};
-use crate::tenancy::Refused;
+use crate::tenancy::{KeyError, Refused};
 use tonic::Code;
 
 /// Code and `ErrorInfo.reason`.
@@ -35,6 +35,20 @@ pub(super) fn dispatch(why: &DispatchError) -> Verdict {
 pub(super) fn refused(why: &Refused) -> Verdict {
     match why {
         Refused::Forbidden => (Code::PermissionDenied, "DENIED"),
+    }
+}
+
+pub(super) fn key(why: &KeyError) -> Verdict {
+    match why {
+        KeyError::Off => (Code::FailedPrecondition, "AUTH_OFF"),
+        KeyError::NoTokens => (Code::FailedPrecondition, "NO_TOKENS"),
+        KeyError::Refused(why) => refused(why),
+        KeyError::NotFound => (Code::NotFound, "KEY_NOT_FOUND"),
+        KeyError::Field { .. } => (Code::InvalidArgument, "INVALID_ARGUMENT"),
+        KeyError::TooMany { .. } => (Code::ResourceExhausted, "TOO_MANY"),
+        KeyError::Draining => (Code::Unavailable, "DRAINING"),
+        KeyError::Random => (Code::Internal, "INTERNAL"),
+        KeyError::Store(why) => store(why),
     }
 }
 

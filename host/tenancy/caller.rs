@@ -1,26 +1,187 @@
 //! Who is calling.
 
-use std::sync::Arc;
+use super::{Binding, Verb};
+use crate::domain::{Namespace, now, one_line};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+use tokio::sync::watch;
 
 /// Who made one request, as the edge found out. Clones are the same caller.
 #[derive(Debug, Clone)]
-pub struct Caller(Arc<Principal>);
+pub struct Caller(Arc<Who>);
 
-/// What a caller showed of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
+struct Who {
+    principal: Principal,
+    bindings: Vec<Binding>,
+    life: Option<Life>,
+}
+
+/// What a caller showed of itself. Written out it names the caller, never a secret: `key:ID`, `token:SUBJECT`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Principal {
-    /// Nothing: somebody who reached the port of a node that asks nobody.
+    /// Nothing: somebody who reached the port.
     Anonymous,
+    /// A key of this node.
+    Key {
+        /// Its id.
+        id: Arc<str>,
+    },
+    /// A token of the issuer that the node trusts.
+    Token {
+        /// Claim `iss`.
+        issuer: Arc<str>,
+        /// Claim `sub`.
+        subject: Arc<str>,
+        /// Claim `jti`.
+        id: Arc<str>,
+    },
+    /// A client certificate.
+    Certificate {
+        /// What the configuration names it by.
+        identity: Arc<str>,
+    },
+    /// The node itself.
+    Node,
+}
+
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Anonymous => f.write_str("anonymous"),
+            Self::Key { id } => write!(f, "key:{id}"),
+            Self::Token { subject, .. } => write!(f, "token:{}", one_line(subject, 256)),
+            Self::Certificate { identity } => write!(f, "certificate:{}", one_line(identity, 256)),
+            Self::Node => f.write_str("node"),
+        }
+    }
 }
 
 impl Caller {
     /// Somebody who reached the port.
     pub fn anonymous() -> Self {
-        Self(Arc::new(Principal::Anonymous))
+        static ANONYMOUS: LazyLock<Caller> = LazyLock::new(|| Caller::new(Principal::Anonymous, Vec::new(), None));
+        ANONYMOUS.clone()
+    }
+
+    /// * `life`: until when; `None`: as long as the node.
+    pub(super) fn new(principal: Principal, bindings: Vec<Binding>, life: Option<Life>) -> Self {
+        Self(Arc::new(Who { principal, bindings, life }))
     }
 
     /// What it showed.
     pub fn principal(&self) -> &Principal {
-        &self.0
+        &self.0.principal
+    }
+
+    /// What it may do where. Nothing stands here for who is asked for nothing.
+    pub fn bindings(&self) -> &[Binding] {
+        &self.0.bindings
+    }
+
+    pub(super) fn is_bound(&self, namespace: &Namespace, verb: Verb) -> bool {
+        self.0.bindings.iter().any(|binding| binding.allows(namespace, verb))
+    }
+
+    /// Whether its credentials can end before the node does.
+    pub fn can_end(&self) -> bool {
+        self.0.life.is_some()
+    }
+
+    /// Whether its credentials have expired or were revoked.
+    pub fn has_ended(&self) -> bool {
+        self.0.life.as_ref().is_some_and(Life::is_over)
+    }
+
+    /// Resolves when its credentials expire or are revoked. Sleeps until then: no polling.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
+        let life = self.0.life.clone();
+        async move {
+            match life {
+                Some(life) => life.end().await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+}
+
+/// How long credentials are good.
+#[derive(Debug, Clone)]
+pub(super) struct Life {
+    until: Option<i64>,
+    withdrawn: Vec<Arc<AtomicBool>>,
+    changes: watch::Receiver<u64>,
+}
+
+/// How long one sleep towards an expiry is at most. An hour: wall clocks are set, and then the rest is worked out anew.
+const SLEEP_MAX: Duration = Duration::from_secs(3_600);
+
+impl Life {
+    /// * `until`: Unix microseconds.
+    /// * `withdrawn`: one of them set ends it; whoever sets one sends to `changes` afterwards.
+    pub(super) fn new(until: Option<i64>, withdrawn: Vec<Arc<AtomicBool>>, changes: watch::Receiver<u64>) -> Self {
+        Self { until, withdrawn, changes }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.withdrawn.iter().any(|one| one.load(Ordering::Acquire)) || self.until.is_some_and(|until| now() >= until)
+    }
+
+    async fn end(mut self) {
+        loop {
+            // Seen before looking, so that what changes meanwhile wakes us again.
+            self.changes.mark_unchanged();
+            if self.is_over() {
+                return;
+            }
+            let left = self.until.map_or(SLEEP_MAX, |until| {
+                let micros = until.saturating_sub(now()).max(0);
+                Duration::from_micros(micros.unsigned_abs()).min(SLEEP_MAX)
+            });
+            tokio::select! {
+                changed = self.changes.changed() => if changed.is_err() {
+                    // The node is going, and with it all that could revoke.
+                    return std::future::pending().await;
+                },
+                // A millisecond more: timers are no finer.
+                () = tokio::time::sleep(left + Duration::from_millis(1)) => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt as _;
+
+    #[tokio::test]
+    async fn u09_a_caller_ends_when_it_is_withdrawn_and_not_before() {
+        let (changes, flag) = (watch::Sender::new(0), Arc::new(AtomicBool::new(false)));
+        let life = || Some(Life::new(None, vec![Arc::clone(&flag)], changes.subscribe()));
+        let caller = Caller::new(Principal::Node, Vec::new(), life());
+        let mut ended = Box::pin(caller.ended());
+        assert!((&mut ended).now_or_never().is_none() && !caller.has_ended());
+        changes.send_modify(|count| *count += 1);
+        assert!((&mut ended).now_or_never().is_none(), "somebody else's end");
+        flag.store(true, Ordering::Release);
+        changes.send_modify(|count| *count += 1);
+        tokio::time::timeout(Duration::from_secs(5), ended).await.unwrap();
+        assert!(caller.has_ended());
+        assert!(!Caller::anonymous().can_end() && Caller::anonymous().ended().now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_caller_ends_at_its_time() {
+        let changes = watch::Sender::new(0);
+        let past = Caller::new(Principal::Node, Vec::new(), Some(Life::new(Some(now()), vec![], changes.subscribe())));
+        assert!(past.has_ended());
+        past.ended().await;
+        let soon = Life::new(Some(now() + 20_000), vec![], changes.subscribe());
+        let soon = Caller::new(Principal::Node, Vec::new(), Some(soon));
+        tokio::time::timeout(Duration::from_secs(5), soon.ended()).await.unwrap();
+        assert!(soon.has_ended());
     }
 }

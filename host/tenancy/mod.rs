@@ -1,15 +1,36 @@
 //! Who may do what: the one place that hands out [`Permit`]s.
 //!
-//! Nobody works in `system` but who runs the node.
+//! Credentials make a [`Caller`]: a key of this node, a token of the configured issuer, a certificate that the
+//! configuration names. A caller has bindings, each a role and where it holds; what a role may do is one table. Nobody
+//! works in `system` but who runs the node, and that only reads. What is not allowed is refused, and a namespace that is
+//! not there is refused like one that is.
 
 mod caller;
+mod certificates;
+mod config;
+mod keys;
+mod manage;
+mod role;
+mod secret;
+mod tokens;
 mod verb;
 
 pub use caller::{Caller, Principal};
+pub use config::{Algorithm, BadSetting, Bindings, Config, Jwt, Mode};
+pub use keys::{Key, Keys, NewKey};
+pub use role::{BINDINGS_MAX, Binding, NoBinding, Role, Scope};
+pub use secret::Secret;
+pub use tokens::token_claims;
 pub use verb::Verb;
 
 use crate::domain::Namespace;
+use crate::lifecycle::Lifecycle;
+use crate::store::{Store, StoreError};
+use certificates::Certificates;
+use std::fmt;
 use std::sync::Arc;
+use subtle::ConstantTimeEq as _;
+use tokens::Tokens;
 
 /// Proof that a caller may do something in a namespace. Only [`Tenancy::authorize`] makes one.
 #[derive(Debug, Clone)]
@@ -38,14 +59,144 @@ pub enum Refused {
     Forbidden,
 }
 
+/// Why there is no policy.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A setting that cannot be kept.
+    #[error(transparent)]
+    Setting(#[from] BadSetting),
+    /// The node's own records cannot be read.
+    #[error("the keys cannot be read: {0}")]
+    Store(StoreError),
+    /// The system gives no randomness.
+    #[error("the system gives no randomness")]
+    Random,
+}
+
+/// Why nothing was done with a key or a token.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// Callers are not asked who they are, so nobody can be told to be in charge of keys.
+    #[error("this node does not ask who calls (auth.mode is off): make keys with `collector auth key create --data`")]
+    Off,
+    /// No issuer is configured.
+    #[error("this node takes no tokens: set auth.jwt.issuer")]
+    NoTokens,
+    /// Not this caller.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// No such key, or none that the caller may know of.
+    #[error("there is no key of this id; `collector auth key list` shows those that there are")]
+    NotFound,
+    /// A field that does not do.
+    #[error("{field} {problem}")]
+    Field {
+        /// Which.
+        field: &'static str,
+        /// Why.
+        problem: String,
+    },
+    /// A bound is reached.
+    #[error("there are too many {what}: at most {most}; revoke some")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many there may be.
+        most: usize,
+    },
+    /// The node is stopping.
+    #[error("the node is stopping")]
+    Draining,
+    /// The system gives no randomness.
+    #[error("the system gives no randomness")]
+    Random,
+    /// The records could not be written.
+    #[error("the node could not keep it")]
+    Store(#[from] StoreError),
+}
+
 /// The policy decision point. Clones share it.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Tenancy(Arc<Policy>);
 
-#[derive(Debug, Default)]
-struct Policy {}
+/// The default asks nobody who they are.
+#[derive(Default)]
+struct Policy {
+    known: Option<Known>,
+}
+
+/// What credentials are compared with.
+struct Known {
+    required: bool,
+    keys: Keys,
+    tokens: Option<Arc<Tokens>>,
+    certificates: Certificates,
+    /// The node's own, for calling itself.
+    own: Secret,
+}
+
+impl fmt::Debug for Tenancy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tenancy").field("asks", &self.asks()).finish_non_exhaustive()
+    }
+}
 
 impl Tenancy {
+    /// Reads what is known of callers.
+    ///
+    /// * errors: see [`OpenError`].
+    pub async fn open(config: &Config, store: Arc<dyn Store>, lifecycle: Lifecycle) -> Result<Self, OpenError> {
+        let keys = Keys::open(Arc::clone(&store), config, lifecycle.clone()).await?;
+        let tokens = match config.is_required() && config.jwt.is_on() {
+            true => Some(Tokens::open(config.jwt.clone(), store, lifecycle).await?),
+            false => None,
+        };
+        let certificates = Certificates::new(&config.certificates);
+        let (_, own) = Secret::make(secret::NODE_PREFIX).map_err(|_| OpenError::Random)?;
+        let known = Known { required: config.is_required(), keys, tokens, certificates, own };
+        if known.required && known.keys.is_empty() && known.tokens.is_none() && known.certificates.is_empty() {
+            tracing::warn!(
+                "nobody can call: there is no key yet; stop the node and make one with `collector auth key create --data`"
+            );
+        }
+        Ok(Self(Arc::new(Policy { known: Some(known) })))
+    }
+
+    /// Whether callers have to say who they are.
+    pub fn asks(&self) -> bool {
+        self.0.asked().is_some()
+    }
+
+    /// Whether this is somebody who should have said who they are, and did not.
+    pub fn is_stranger(&self, caller: &Caller) -> bool {
+        self.asks() && *caller.principal() == Principal::Anonymous
+    }
+
+    /// Whose key or token this is; `None` for anything that is not good, whatever the reason.
+    pub fn bearer(&self, text: &str) -> Option<Caller> {
+        let known = self.0.asked()?;
+        if text.starts_with(secret::KEY_PREFIX) {
+            return known.keys.find(&secret::hash(text));
+        }
+        if text.starts_with(secret::NODE_PREFIX) {
+            let same: bool = secret::hash(text).ct_eq(&known.own.hash()).into();
+            return same.then(|| Caller::new(Principal::Node, Vec::new(), None));
+        }
+        known.tokens.as_ref()?.find(text)
+    }
+
+    /// Whose certificate this is, of a connection whose TLS found it good.
+    ///
+    /// * `der`: the leaf.
+    pub fn certificate(&self, der: &[u8]) -> Option<Caller> {
+        self.0.asked()?.certificates.find(der)
+    }
+
+    /// What the node shows when it calls itself. It may do nothing, but it is somebody.
+    pub fn own_secret(&self) -> Option<&Secret> {
+        self.0.asked().map(|known| &known.own)
+    }
+
     /// Decides whether `caller` may do `verb` in `namespace`.
     pub fn authorize(&self, caller: &Caller, namespace: &Namespace, verb: Verb) -> Result<Permit, Refused> {
         match self.0.allows(caller, namespace, verb) {
@@ -61,11 +212,19 @@ impl Tenancy {
 }
 
 impl Policy {
+    /// What credentials are compared with, where they are asked for.
+    fn asked(&self) -> Option<&Known> {
+        self.known.as_ref().filter(|known| known.required)
+    }
+
     fn allows(&self, caller: &Caller, namespace: &Namespace, verb: Verb) -> bool {
-        match (caller.principal(), verb) {
-            // The node's own records are for its operators, who cannot be told apart yet.
-            (Principal::Anonymous, _) if *namespace == Namespace::system() => false,
-            (Principal::Anonymous, _) => true,
+        match caller.principal() {
+            // The node's own records are for its operators, who cannot be told apart where nobody is asked.
+            Principal::Anonymous => self.asked().is_none() && !namespace.is_system(),
+            Principal::Node => false,
+            Principal::Key { .. } | Principal::Token { .. } | Principal::Certificate { .. } => {
+                !caller.has_ended() && caller.is_bound(namespace, verb)
+            }
         }
     }
 }

@@ -15,6 +15,7 @@
 //! So a definition without tables comes about only by taking a database away. Then every request for its records says that
 //! there is no such collection, and dropping it makes the name free.
 
+mod own;
 mod record;
 
 use super::Place;
@@ -153,6 +154,7 @@ impl Catalogue {
     /// * errors: the store cannot be read. A record that makes no sense is left out and named in the log.
     pub async fn open(store: Arc<dyn Store>, config: Config) -> Result<Self, StoreError> {
         let mut live = Live::default();
+        own::definitions().into_iter().for_each(|definition| live.put(Arc::new(definition)));
         for definition in record::all(&*store).await? {
             live.put(Arc::new(definition));
         }
@@ -209,7 +211,7 @@ impl Catalogue {
         if of_namespace >= self.config.per_namespace {
             return Some(("collections in the namespace (collections.per_namespace)", self.config.per_namespace));
         }
-        let full = live.by_id.len() >= self.config.count;
+        let full = live.by_id.len().saturating_sub(own::COUNT) >= self.config.count;
         full.then_some(("collections on the node (collections.count)", self.config.count))
     }
 

@@ -184,24 +184,28 @@ impl Deployments {
         self.live.load().all.get(namespace)?.get(name).cloned()
     }
 
-    /// Deployments ordered by namespace and name, at most `limit` of those after `after`.
+    /// Deployments ordered by namespace and name, at most `limit` of those after `after` in the namespaces that `seen` says
+    /// yes to.
     pub fn list(
         &self,
         namespace: Option<&Namespace>,
         after: Option<&(Namespace, DeploymentName)>,
         limit: usize,
+        seen: impl Fn(&Namespace) -> bool,
     ) -> Vec<Arc<Deployment>> {
         let live = self.live.load();
         let beyond =
             |one: &&Arc<Deployment>| after.is_none_or(|(space, name)| (&one.namespace, &one.name) > (space, name));
         let of = |space: &imbl::OrdMap<DeploymentName, Arc<Deployment>>| space.values().cloned().collect::<Vec<_>>();
         match namespace {
+            Some(namespace) if !seen(namespace) => Vec::new(),
             Some(namespace) => {
                 live.all.get(namespace).into_iter().flat_map(of).filter(|one| beyond(&one)).take(limit).collect()
             }
             None => {
                 let from = after.map_or(Unbounded, |(space, _)| Included(space));
                 let spaces = live.all.range::<_, Namespace>((from, Unbounded));
+                let spaces = spaces.filter(|(namespace, _)| seen(namespace));
                 spaces.flat_map(|(_, space)| of(space)).filter(|one| beyond(&one)).take(limit).collect()
             }
         }
@@ -219,7 +223,7 @@ impl Deployments {
     }
 
     fn of(&self, namespace: &Namespace) -> Vec<Arc<Deployment>> {
-        self.list(Some(namespace), None, usize::MAX)
+        self.list(Some(namespace), None, usize::MAX, |_| true)
     }
 }
 

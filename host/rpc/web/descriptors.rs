@@ -1,11 +1,14 @@
 //! `GET /descriptors/<namespace>.binpb`: a namespace's types for code generators and `grpcurl -protoset`.
 
-use super::plain;
+use super::{CHALLENGE, plain};
 use crate::domain::{Digest, Namespace};
 use crate::registry::Registry;
+use crate::rpc::edge;
 use crate::tenancy::{Caller, Tenancy, Verb};
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH, X_CONTENT_TYPE_OPTIONS};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use moka::future::Cache;
@@ -69,8 +72,15 @@ impl Descriptors {
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             return response;
         }
-        let caller = request.extensions().get::<Caller>();
-        match self.set(caller, namespace).await {
+        let caller = match edge::caller_of(request.extensions()) {
+            Ok(caller) => caller,
+            Err(status) => {
+                let mut response = plain(StatusCode::UNAUTHORIZED, format!("{}\n", status.message()));
+                response.headers_mut().insert(WWW_AUTHENTICATE, CHALLENGE);
+                return response;
+            }
+        };
+        match self.set(&caller, namespace).await {
             Ok(set) => answer(&request, set),
             Err(why) => {
                 tracing::error!(%why, "descriptors could not be put together");
@@ -80,8 +90,8 @@ impl Descriptors {
     }
 
     /// The set of a namespace: empty where nothing was registered, and just so where the caller may not look.
-    async fn set(&self, caller: Option<&Caller>, namespace: Namespace) -> Result<Set, Arc<tokio::task::JoinError>> {
-        let allowed = caller.is_some_and(|caller| self.tenancy.allows(caller, &namespace, Verb::Discover));
+    async fn set(&self, caller: &Caller, namespace: Namespace) -> Result<Set, Arc<tokio::task::JoinError>> {
+        let allowed = self.tenancy.allows(caller, &namespace, Verb::Discover);
         let snapshot = self.registry.snapshot(&namespace);
         let revision = snapshot.revision();
         if !allowed || revision == 0 {

@@ -41,6 +41,9 @@ const WELCOME: &str = "This is the port of a Collector node. It answers calls in
     POST /<package>.<Service>/<Method> with content-type application/json or application/proto.\n\
     The types of a namespace: GET /descriptors/<namespace>.binpb\n";
 
+/// What an answer with status 401 asks for. Source: RFC 9110 section 15.5.2, RFC 6750 section 3.
+const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"collector\"");
+
 /// Decides by content type, and translates.
 #[derive(Clone)]
 pub struct Web {

@@ -1,10 +1,11 @@
 //! How a call ended, in Connect's words. Source: connectrpc.com/docs/protocol, Error Codes, Error and EndStreamResponse.
 
+use super::super::CHALLENGE;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderName};
+use http::header::{CONTENT_TYPE, HeaderName, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use prost::Message as _;
@@ -82,6 +83,9 @@ pub(super) fn unary(status: &Status, trailers: &HeaderMap) -> Response<Body> {
     *response.status_mut() = named(status.code()).1;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if status.code() == Code::Unauthenticated {
+        headers.insert(WWW_AUTHENTICATE, CHALLENGE);
+    }
     add_trailers(headers, trailers);
     response
 }

@@ -118,11 +118,11 @@ impl Connect {
 
     /// Finds out what a request is for.
     ///
-    /// * errors: INVALID_ARGUMENT for an odd namespace, PERMISSION_DENIED where the caller may not call anything.
+    /// * errors: UNAUTHENTICATED, INVALID_ARGUMENT for an odd namespace, PERMISSION_DENIED where the caller may not call anything.
     fn target(&self, request: &Request<Body>) -> Result<Target, Status> {
+        let caller = edge::caller_of(request.extensions())?;
         let namespace = convert::namespace(request.headers(), &self.default_namespace);
         let namespace = namespace.map_err(|why| status::bad_request(why, &RequestId::default()))?;
-        let caller = edge::caller_of(request.extensions())?;
         if !self.tenancy.allows(&caller, &namespace, Verb::Invoke) {
             return Err(status::plain(Code::PermissionDenied, "DENIED", Refused::Forbidden.to_string()));
         }
