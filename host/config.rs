@@ -9,6 +9,7 @@ use crate::exec::{self, wasm};
 use crate::registry;
 use crate::rpc;
 use crate::telemetry;
+use crate::tenancy::audit;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
@@ -37,6 +38,8 @@ pub struct Config {
     pub exec: exec::Config,
     /// The log.
     pub log: telemetry::Config,
+    /// The log of changes and refusals.
+    pub audit: audit::Config,
 }
 
 impl Default for Config {
@@ -52,6 +55,7 @@ impl Default for Config {
             wasm: wasm::Config::default(),
             exec: exec::Config::default(),
             log: telemetry::Config::default(),
+            audit: audit::Config::default(),
         }
     }
 }
@@ -156,8 +160,12 @@ impl Config {
             ("wasm.compilers", self.wasm.compilers == 0),
             ("wasm.programs_mib", self.wasm.programs_mib == 0),
             ("wasm.compile_queue", self.wasm.compile_queue == 0),
+            ("wasm.compile_queue_own", self.wasm.compile_queue_own == 0),
+            ("wasm.compile_seconds", self.wasm.compile_seconds == 0),
+            ("wasm.compile_memory_mib", self.wasm.compile_memory_mib == 0),
             ("server.connections", self.server.connections == 0),
             ("server.streams", self.server.streams == 0),
+            ("audit.file_mib", self.audit.file_mib == 0),
             ("artifacts.max_mib", self.artifacts.max_mib == 0),
             ("deployments.versions", self.deployments.versions == 0),
         ] {

@@ -17,6 +17,7 @@ use crate::rpc::{self, Pages, Server, ServerError, Services, Web};
 use crate::selfcheck;
 use crate::store::{SqliteStore, Store, StoreError};
 use crate::tenancy::Tenancy;
+use crate::tenancy::audit::{Audit, AuditError};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +45,9 @@ pub enum NodeError {
     /// The engine cannot run on this machine.
     #[error("the Wasm engine cannot start: {0:#}")]
     Engine(anyhow::Error),
+    /// Nothing could be written down.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// The node does not answer itself.
     #[error("the node does not answer on its own port: {0}")]
     SelfCheck(String),
@@ -56,6 +60,7 @@ pub struct Node {
     wasm: Arc<WasmExecutor>,
     executors: Arc<Executors>,
     lifecycle: Lifecycle,
+    tenancy: Tenancy,
     ready: watch::Sender<bool>,
     serving: Option<JoinHandle<()>>,
     _data: DataFolder,
@@ -73,6 +78,7 @@ impl Node {
         let lifecycle = Lifecycle::default();
         let wasm = WasmExecutor::new(config.wasm.clone(), &data.compiled(), data.key(), lifecycle.clone());
         let wasm = Arc::new(wasm.map_err(NodeError::Engine)?);
+        wasm.probe().await.map_err(NodeError::Engine)?;
         let (exec, memory_mib) = (config.exec.clone(), config.limits.memory_mib);
         let node = (data.id(), data.key());
         let executors = Executors::start(exec, Arc::clone(&wasm) as _, node, memory_mib, lifecycle.clone()).await;
@@ -85,12 +91,14 @@ impl Node {
         let services = services(&config, &data, &executors, advertised, ready.subscribe(), &lifecycle).await?;
         let web = Web::new(&config.server, default.clone(), Arc::clone(&services.registry), services.tenancy.clone());
         let web = web.map_err(ConfigError::from)?;
+        let tenancy = services.tenancy.clone();
         let door = rpc::door(services, &default);
         let address = server.address();
         let longest = config.limits.deadline();
         let serving = lifecycle.spawn(server.run(web, door, longest, lifecycle.clone()));
         let id = data.id().to_owned();
-        let node = Self { address, id, wasm, executors, lifecycle, ready, serving: Some(serving), _data: data };
+        let node =
+            Self { address, id, wasm, executors, lifecycle, tenancy, ready, serving: Some(serving), _data: data };
         selfcheck::run(node.address).await.map_err(NodeError::SelfCheck)?;
         node.ready.send_replace(true);
         tracing::info!(%address, id = node.id, "serving");
@@ -128,6 +136,7 @@ impl Node {
         if left > 0 {
             tracing::warn!(left, "tasks were still running at the end");
         }
+        self.tenancy.close();
         tracing::info!("stopped");
     }
 }
@@ -158,7 +167,10 @@ async fn services(
         config.deployments.clone(),
         lifecycle.clone(),
     ));
-    let tenancy = Tenancy::default();
+    let tenancy = match config.audit.on {
+        true => Tenancy::audited(Audit::open(&data.audit(), &config.audit)?),
+        false => Tenancy::default(),
+    };
     let parts = Parts {
         tenancy: tenancy.clone(),
         registry: Arc::clone(&registry),
@@ -212,5 +224,6 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.lifecycle.drain();
         self.lifecycle.kill();
+        self.tenancy.close();
     }
 }

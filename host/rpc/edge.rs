@@ -1,6 +1,7 @@
 //! What every request passes first and every answer last: request id, deadline, panics, receipts.
 
 use super::Door;
+use super::ended::Ended;
 use super::status::{self, receipt_pairs};
 use crate::domain::{Deadline, Receipt, cut};
 use crate::tenancy::Caller;
@@ -31,6 +32,12 @@ const HEALTH: &str = "/grpc.health.v1.Health/";
 /// Names one request in details and in the log.
 #[derive(Debug, Clone)]
 pub(super) struct RequestId(uuid::Uuid);
+
+impl RequestId {
+    pub(super) fn uuid(&self) -> uuid::Uuid {
+        self.0
+    }
+}
 
 /// A fresh one.
 impl Default for RequestId {
@@ -123,6 +130,8 @@ where
     let id = RequestId::default();
     let deadline = Deadline::after(asked.map_or(longest, |asked| asked.min(longest)));
     let span = tracing::info_span!("call", path = cut(request.uri().path(), PATH_MAX), request = %id);
+    let path = request.uri().clone();
+    let mut ended = Ended::begin(&id, cut(path.path(), PATH_MAX), request.extensions_mut());
     request.extensions_mut().insert(id);
     request.extensions_mut().insert(deadline);
     request.extensions_mut().insert(Asked(asked));
@@ -130,9 +139,13 @@ where
     let last = deadline.instant() + SLACK;
     let answer = tokio::time::timeout_at(last, answer.catch_unwind()).instrument(span).await;
     let mut answer = match answer {
-        Ok(Ok(response)) => finish(response, call),
-        Ok(Err(_panic)) => status::plain(Code::Internal, "INTERNAL", "the node failed to answer").into_http(),
+        Ok(Ok(response)) => finish(response, call, ended),
+        Ok(Err(_panic)) => {
+            ended.with_code(Code::Internal);
+            status::plain(Code::Internal, "INTERNAL", "the node failed to answer").into_http()
+        }
         Err(_elapsed) => {
+            ended.with_code(Code::DeadlineExceeded);
             let message = "the request was not answered before its deadline";
             status::plain(Code::DeadlineExceeded, "DEADLINE", message).into_http()
         }
@@ -168,15 +181,17 @@ fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
 }
 
 /// Sees to it that a receipt gets into the trailers, and keeps the call counted until it is sent.
-fn finish(mut response: Response<Body>, call: Option<TaskTrackerToken>) -> Response<Body> {
+fn finish(mut response: Response<Body>, call: Option<TaskTrackerToken>, mut ended: Ended) -> Response<Body> {
+    ended.with(response.headers());
     let receipt = response.extensions_mut().remove::<ReceiptSlot>();
-    response.map(|body| Body::new(Outgoing { body, receipt, _call: call }))
+    response.map(|body| Body::new(Outgoing { body, receipt, ended, _call: call }))
 }
 
 /// A body whose trailers get the call's receipt.
 struct Outgoing {
     body: Body,
     receipt: Option<ReceiptSlot>,
+    ended: Ended,
     _call: Option<TaskTrackerToken>,
 }
 
@@ -194,12 +209,14 @@ impl HttpBody for Outgoing {
         let mut frame = ready!(polled.unwrap_or_else(failed));
         if let Some(Ok(frame)) = &mut frame
             && let Some(trailers) = frame.trailers_mut()
-            && let Some(receipt) = self.receipt.take().and_then(|slot| slot.0.get().cloned())
         {
-            let pairs = receipt_pairs(&receipt).into_iter();
-            trailers.extend(pairs.filter_map(|(key, value)| {
-                Some((http::HeaderName::from_static(key), HeaderValue::try_from(value).ok()?))
-            }));
+            self.ended.with(trailers);
+            if let Some(receipt) = self.receipt.take().and_then(|slot| slot.0.get().cloned()) {
+                let pairs = receipt_pairs(&receipt).into_iter();
+                trailers.extend(pairs.filter_map(|(key, value)| {
+                    Some((http::HeaderName::from_static(key), HeaderValue::try_from(value).ok()?))
+                }));
+            }
         }
         Poll::Ready(frame)
     }

@@ -21,7 +21,8 @@ pub(super) struct Identify;
 
 impl Identify {
     /// Notes in the request's extensions who makes it.
-    pub(super) fn note(&self, _peer: &Peer, request: &mut Request<Body>) {
+    pub(super) fn note(&self, peer: &Peer, request: &mut Request<Body>) {
+        request.extensions_mut().insert(peer.clone());
         request.extensions_mut().insert(Caller::anonymous());
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Nobody works in `system` but who runs the node.
 
+pub mod audit;
 mod caller;
 mod verb;
 
@@ -9,6 +10,7 @@ pub use caller::{Caller, Principal};
 pub use verb::Verb;
 
 use crate::domain::Namespace;
+use audit::{Audit, Unrecorded};
 use std::sync::Arc;
 
 /// Proof that a caller may do something in a namespace. Only [`Tenancy::authorize`] makes one.
@@ -36,6 +38,9 @@ pub enum Refused {
     /// Not in this namespace, whether there is one or not.
     #[error("not allowed in this namespace")]
     Forbidden,
+    /// It may, but there is no record of it, so it must not.
+    #[error(transparent)]
+    Unrecorded(#[from] Unrecorded),
 }
 
 /// The policy decision point. Clones share it.
@@ -43,14 +48,37 @@ pub enum Refused {
 pub struct Tenancy(Arc<Policy>);
 
 #[derive(Debug, Default)]
-struct Policy {}
+struct Policy {
+    audit: Option<Audit>,
+}
 
 impl Tenancy {
-    /// Decides whether `caller` may do `verb` in `namespace`.
+    /// One that writes down who changes something, and who is refused.
+    pub fn audited(audit: Audit) -> Self {
+        Self(Arc::new(Policy { audit: Some(audit) }))
+    }
+
+    /// Decides whether `caller` may do `verb` in `namespace`. What changes something is written down before this returns.
+    ///
+    /// * errors: `Forbidden`; `Unrecorded`.
     pub fn authorize(&self, caller: &Caller, namespace: &Namespace, verb: Verb) -> Result<Permit, Refused> {
-        match self.0.allows(caller, namespace, verb) {
-            true => Ok(Permit { namespace: namespace.clone(), caller: caller.clone() }),
-            false => Err(Refused::Forbidden),
+        let audit = self.0.audit.as_ref();
+        if !self.0.allows(caller, namespace, verb) {
+            if let Some(audit) = audit {
+                audit.refused(caller.principal(), caller.trail(), verb, namespace);
+            }
+            return Err(Refused::Forbidden);
+        }
+        if let Some(audit) = audit.filter(|_| verb.changes()) {
+            audit.permitted(caller.principal(), caller.trail(), verb, namespace)?;
+        }
+        Ok(Permit { namespace: namespace.clone(), caller: caller.clone() })
+    }
+
+    /// The node gives its data folder back: nothing is written down any more, so nothing is changed.
+    pub fn close(&self) {
+        if let Some(audit) = &self.0.audit {
+            audit.close();
         }
     }
 

@@ -18,7 +18,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("collections", vec!["domain", "tenancy", "registry", "dispatch", "store", "lifecycle"]),
         ("rpc", vec!["domain", "tenancy", "registry", "dispatch", "exec", "store", "lifecycle", "collections"]),
         ("selfcheck", vec!["rpc"]),
-        ("config", vec!["domain", "exec", "dispatch", "registry", "rpc", "telemetry", "collections"]),
+        ("config", vec!["domain", "exec", "dispatch", "registry", "rpc", "telemetry", "collections", "tenancy"]),
         (
             "node",
             vec![
@@ -37,7 +37,10 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
                 "tenancy",
             ],
         ),
-        ("cli", vec!["config", "dispatch", "domain", "exec", "node", "registry", "rpc", "telemetry"]),
+        (
+            "cli",
+            vec!["config", "data", "dispatch", "domain", "exec", "node", "registry", "rpc", "telemetry", "tenancy"],
+        ),
     ])
 }
 
