@@ -13,7 +13,7 @@ use crate::exec::{self, wasm};
 use crate::registry;
 use crate::rpc;
 use crate::telemetry;
-use crate::tenancy;
+use crate::tenancy::{self, audit};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
@@ -44,6 +44,8 @@ pub struct Config {
     pub exec: exec::Config,
     /// The log.
     pub log: telemetry::Config,
+    /// The log of changes and refusals.
+    pub audit: audit::Config,
 }
 
 impl Default for Config {
@@ -60,6 +62,7 @@ impl Default for Config {
             wasm: wasm::Config::default(),
             exec: exec::Config::default(),
             log: telemetry::Config::default(),
+            audit: audit::Config::default(),
         }
     }
 }
@@ -183,8 +186,12 @@ impl Config {
             ("wasm.compilers", self.wasm.compilers == 0),
             ("wasm.programs_mib", self.wasm.programs_mib == 0),
             ("wasm.compile_queue", self.wasm.compile_queue == 0),
+            ("wasm.compile_queue_own", self.wasm.compile_queue_own == 0),
+            ("wasm.compile_seconds", self.wasm.compile_seconds == 0),
+            ("wasm.compile_memory_mib", self.wasm.compile_memory_mib == 0),
             ("server.connections", self.server.connections == 0),
             ("server.streams", self.server.streams == 0),
+            ("audit.file_mib", self.audit.file_mib == 0),
             ("artifacts.max_mib", self.artifacts.max_mib == 0),
             ("deployments.versions", self.deployments.versions == 0),
         ] {

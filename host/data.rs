@@ -35,6 +35,9 @@ pub enum DataError {
     },
 }
 
+/// Where in a data folder the audit log is.
+pub const AUDIT: &str = "audit";
+
 /// A locked data folder.
 #[derive(Debug)]
 pub struct DataFolder {
@@ -91,6 +94,11 @@ impl DataFolder {
     /// Folder of the databases.
     pub fn records(&self) -> PathBuf {
         self.root.join("records")
+    }
+
+    /// Folder of the audit log.
+    pub fn audit(&self) -> PathBuf {
+        self.root.join(AUDIT)
     }
 
     /// Folder of compiled code.

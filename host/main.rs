@@ -1,5 +1,6 @@
 //! The `collector` program: a runtime and the command line.
 
+use collector::exec::compile;
 use collector::exec::memexec::launcher;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -9,9 +10,11 @@ use std::time::Duration;
 const EVENT_INTERVAL: u32 = 11;
 
 fn main() -> ExitCode {
-    // Before any thread exists: the launcher of jails clones processes.
-    if std::env::args_os().nth(1).is_some_and(|first| first == launcher::ARGUMENT) {
-        return launcher::main();
+    // Before any thread exists: the launcher of jails clones processes, and both give up what a thread could keep.
+    match std::env::args_os().nth(1) {
+        Some(first) if first == launcher::ARGUMENT => return launcher::main(),
+        Some(first) if first == compile::ARGUMENT => return compile::main(),
+        _ => {}
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().event_interval(EVENT_INTERVAL).enable_all().build();
     match runtime {

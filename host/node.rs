@@ -16,6 +16,7 @@ use crate::registry::{Registry, RegistryError};
 use crate::rpc::{self, Identify, Pages, Server, ServerError, Services, Web};
 use crate::selfcheck;
 use crate::store::{SqliteStore, Store, StoreError};
+use crate::tenancy::audit::{Audit, AuditError};
 use crate::tenancy::{self, Key, KeyError, Keys, NewKey, OpenError, Secret, Tenancy};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -48,6 +49,9 @@ pub enum NodeError {
     /// The engine cannot run on this machine.
     #[error("the Wasm engine cannot start: {0:#}")]
     Engine(anyhow::Error),
+    /// Nothing could be written down.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// The node does not answer itself.
     #[error("the node does not answer on its own port: {0}")]
     SelfCheck(String),
@@ -60,6 +64,7 @@ pub struct Node {
     wasm: Arc<WasmExecutor>,
     executors: Arc<Executors>,
     lifecycle: Lifecycle,
+    tenancy: Tenancy,
     ready: watch::Sender<bool>,
     serving: Option<JoinHandle<()>>,
     _data: DataFolder,
@@ -77,6 +82,7 @@ impl Node {
         let lifecycle = Lifecycle::default();
         let wasm = WasmExecutor::new(config.wasm.clone(), &data.compiled(), data.key(), lifecycle.clone());
         let wasm = Arc::new(wasm.map_err(NodeError::Engine)?);
+        wasm.probe().await.map_err(NodeError::Engine)?;
         let (exec, memory_mib) = (config.exec.clone(), config.limits.memory_mib);
         let node = (data.id(), data.key());
         let executors = Executors::start(exec, Arc::clone(&wasm) as _, node, memory_mib, lifecycle.clone()).await;
@@ -96,7 +102,17 @@ impl Node {
         let serving =
             lifecycle.spawn(server.run(Identify::new(tenancy.clone()), web, door, longest, lifecycle.clone()));
         let id = data.id().to_owned();
-        let node = Self { address, id, wasm, executors, lifecycle, ready, serving: Some(serving), _data: data };
+        let node = Self {
+            address,
+            id,
+            wasm,
+            executors,
+            lifecycle,
+            tenancy: tenancy.clone(),
+            ready,
+            serving: Some(serving),
+            _data: data,
+        };
         selfcheck::run(node.address, tenancy.own_secret()).await.map_err(NodeError::SelfCheck)?;
         node.ready.send_replace(true);
         tracing::info!(%address, id = node.id, "serving");
@@ -134,6 +150,7 @@ impl Node {
         if left > 0 {
             tracing::warn!(left, "tasks were still running at the end");
         }
+        self.tenancy.close();
         tracing::info!("stopped");
     }
 }
@@ -164,7 +181,11 @@ async fn services(
         config.deployments.clone(),
         lifecycle.clone(),
     ));
-    let tenancy = Tenancy::open(&config.auth, Arc::clone(&store), lifecycle.clone()).await?;
+    let audit = match config.audit.on {
+        true => Some(Audit::open(&data.audit(), &config.audit)?),
+        false => None,
+    };
+    let tenancy = Tenancy::open(&config.auth, audit, Arc::clone(&store), lifecycle.clone()).await?;
     let parts = Parts {
         tenancy: tenancy.clone(),
         registry: Arc::clone(&registry),
@@ -218,6 +239,7 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.lifecycle.drain();
         self.lifecycle.kill();
+        self.tenancy.close();
     }
 }
 

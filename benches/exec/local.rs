@@ -5,7 +5,7 @@ use crate::report::Row;
 use crate::{Failure, Rounds, Size, bar, memory};
 use collector::domain::Limits;
 use collector::exec::memexec::MemExecutor;
-use collector::exec::wasm::WasmExecutor;
+use collector::exec::wasm::{self, WasmExecutor};
 use collector::exec::{Config, Executor, Native};
 use collector::lifecycle::Lifecycle;
 use serde_json::json;
@@ -31,7 +31,8 @@ impl Local {
     pub(crate) async fn start(data: &Path, lifecycle: &Lifecycle) -> Result<Self, Failure> {
         let mut config = Config { native: vec![Native::Memexec], ..Config::default() };
         config.memexec.launcher = env!("CARGO_BIN_EXE_collector").into();
-        let wasm = WasmExecutor::new(Default::default(), &data.join("compiled"), &[7; 32], lifecycle.clone())?;
+        let sizes = wasm::Config { compiler: env!("CARGO_BIN_EXE_collector").into(), ..Default::default() };
+        let wasm = WasmExecutor::new(sizes, &data.join("compiled"), &[7; 32], lifecycle.clone())?;
         let memexec =
             MemExecutor::start(config.memexec, true, "bench", Limits::default().memory_mib, lifecycle.clone()).await;
         memexec.availability()?;

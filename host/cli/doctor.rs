@@ -55,7 +55,7 @@ pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<()> {
 
 impl Findings {
     async fn of(config: &Config, limits: Vec<Limit>) -> Self {
-        let works = wasm::check(&config.wasm).map_err(|why| format!("{why:#}"));
+        let works = wasm::check(&config.wasm).await.map_err(|why| format!("{why:#}"));
         let mut reports = vec![Report { name: "wasm", allowed: true, works, facts: Vec::new() }];
         reports.extend(survey(&config.exec, config.limits.memory_mib).await);
         let images = config.exec.container.images.clone();
@@ -167,7 +167,8 @@ fn next_step(name: &str) -> &'static str {
     } else if name == Native::Memexec.name() {
         "take Linux 6.12 with what is missing below, or list container instead in exec.native"
     } else {
-        "ask for less in the section [wasm] (wasm.slots), or give the process more addresses (ulimit -v)"
+        "if it is the engine: ask for less in the section [wasm] (wasm.slots), or give the process more addresses \
+         (ulimit -v); if it is the compiler: as said above"
     }
 }
 

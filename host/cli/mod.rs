@@ -1,5 +1,6 @@
 //! The command line: what people type, and nothing that a library user needs.
 
+mod audit;
 mod auth;
 mod call;
 mod client;
@@ -65,6 +66,9 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Say what of a configuration works on this machine, and what to do about the rest
     Doctor(doctor::Args),
+    /// Check and read the log of changes and refusals
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Call a method with JSON: of a service that the node has, or of a plugin file
     Call(call::Args),
     /// Make, build, deploy and look into plugins
@@ -102,6 +106,7 @@ pub async fn main() -> ExitCode {
         Command::Dev(args) => serve::dev(args, &output, &ui).await,
         Command::Serve(args) => serve::serve(args, &output).await,
         Command::Doctor(args) => doctor::run(args, &output).await,
+        Command::Audit(command) => audit::run(command, &output),
         Command::Call(args) => call::run(args, &output, &ui).await,
         Command::Plugin(command) => plugin::run(command, &output, &ui).await,
         Command::Schema(command) => schema::run(command, &output, &ui).await,

@@ -95,6 +95,18 @@ pub enum ExecError {
     /// Valid, but the compiler or the pool refused it.
     #[error("cannot compile the component: {0}")]
     Compile(String),
+    /// Compiling it takes more than it may.
+    #[error("{what} (wasm.compile_{key} = {limit})")]
+    CompileLimit {
+        /// Stable word for programs, `COMPILE_TIME`.
+        reason: &'static str,
+        /// What happened, and what to do.
+        what: &'static str,
+        /// The setting.
+        key: &'static str,
+        /// Its value.
+        limit: u64,
+    },
     /// The artifact's file is gone or is not what its digest says.
     #[error("the artifact is not in the store any more, upload it again")]
     Missing,

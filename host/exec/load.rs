@@ -37,8 +37,9 @@ impl<T: Send + Sync + 'static> Loaded<T> {
             return Ok((ready, Start::Warm));
         }
         let made = match self.make(code, make(code.clone())).await {
-            // Perhaps it was another namespace's file that was missing, for which this call only waited.
-            Err(ExecError::Missing) => self.make(code, make(code.clone())).await,
+            // Perhaps it was another namespace's file that was missing, or line that was full, for which this call only
+            // waited.
+            Err(ExecError::Missing | ExecError::Busy) => self.make(code, make(code.clone())).await,
             made => made,
         };
         Ok((made?, Start::Cold))

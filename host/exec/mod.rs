@@ -5,12 +5,14 @@
 
 mod choice;
 mod command;
+pub mod compile;
 mod config;
 pub mod container;
 mod error;
 mod load;
 mod log;
 pub mod memexec;
+mod sandbox;
 mod slots;
 mod stop;
 pub mod wasm;

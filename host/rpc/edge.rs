@@ -1,6 +1,7 @@
 //! What every request passes first and every answer last: request id, deadline, panics, receipts.
 
 use super::Door;
+use super::ended::Ended;
 use super::identify::Unknown;
 use super::status::{self, receipt_pairs};
 use crate::domain::{BoxFuture, Deadline, Receipt, cut};
@@ -32,6 +33,12 @@ const HEALTH: &str = "/grpc.health.v1.Health/";
 /// Names one request in details and in the log.
 #[derive(Debug, Clone)]
 pub(super) struct RequestId(uuid::Uuid);
+
+impl RequestId {
+    pub(super) fn uuid(&self) -> uuid::Uuid {
+        self.0
+    }
+}
 
 /// A fresh one.
 impl Default for RequestId {
@@ -131,6 +138,8 @@ where
     let id = RequestId::default();
     let deadline = Deadline::after(asked.map_or(longest, |asked| asked.min(longest)));
     let span = tracing::info_span!("call", path = cut(request.uri().path(), PATH_MAX), request = %id);
+    let path = request.uri().clone();
+    let mut ended = Ended::begin(&id, cut(path.path(), PATH_MAX), request.extensions_mut());
     request.extensions_mut().insert(id);
     request.extensions_mut().insert(deadline);
     request.extensions_mut().insert(Asked(asked));
@@ -138,10 +147,17 @@ where
     let last = deadline.instant() + SLACK;
     let answer = tokio::time::timeout_at(last, while_good(&caller, answer)).instrument(span).await;
     let mut answer = match answer {
-        Ok(None) => status::unauthenticated().into_http(),
-        Ok(Some(Ok(response))) => finish(response, call, caller),
-        Ok(Some(Err(_panic))) => status::plain(Code::Internal, "INTERNAL", "the node failed to answer").into_http(),
+        Ok(None) => {
+            ended.with_code(Code::Unauthenticated);
+            status::unauthenticated().into_http()
+        }
+        Ok(Some(Ok(response))) => finish(response, call, caller, ended),
+        Ok(Some(Err(_panic))) => {
+            ended.with_code(Code::Internal);
+            status::plain(Code::Internal, "INTERNAL", "the node failed to answer").into_http()
+        }
         Err(_elapsed) => {
+            ended.with_code(Code::DeadlineExceeded);
             let message = "the request was not answered before its deadline";
             status::plain(Code::DeadlineExceeded, "DEADLINE", message).into_http()
         }
@@ -189,10 +205,16 @@ async fn while_good<T>(caller: &Caller, answer: impl Future<Output = T>) -> Opti
 }
 
 /// Sees to it that a receipt gets into the trailers, keeps the call counted until it is sent, and ends it with its caller.
-fn finish(mut response: Response<Body>, call: Option<TaskTrackerToken>, caller: Caller) -> Response<Body> {
+fn finish(
+    mut response: Response<Body>,
+    call: Option<TaskTrackerToken>,
+    caller: Caller,
+    mut record: Ended,
+) -> Response<Body> {
+    record.with(response.headers());
     let receipt = response.extensions_mut().remove::<ReceiptSlot>();
     let caller = Some(caller).filter(Caller::can_end);
-    response.map(|body| Body::new(Outgoing { body, receipt, caller, ended: None, _call: call }))
+    response.map(|body| Body::new(Outgoing { body, receipt, caller, ended: None, record, _call: call }))
 }
 
 /// A body whose trailers get the call's receipt.
@@ -203,6 +225,8 @@ struct Outgoing {
     caller: Option<Caller>,
     /// Made when the body first has nothing to say: most never have to wait.
     ended: Option<BoxFuture<'static, ()>>,
+    /// What the audit log is told of the end.
+    record: Ended,
     _call: Option<TaskTrackerToken>,
 }
 
@@ -250,12 +274,14 @@ impl HttpBody for Outgoing {
         let mut frame = ready!(polled);
         if let Some(Ok(frame)) = &mut frame
             && let Some(trailers) = frame.trailers_mut()
-            && let Some(receipt) = self.receipt.take().and_then(|slot| slot.0.get().cloned())
         {
-            let pairs = receipt_pairs(&receipt).into_iter();
-            trailers.extend(pairs.filter_map(|(key, value)| {
-                Some((http::HeaderName::from_static(key), HeaderValue::try_from(value).ok()?))
-            }));
+            self.record.with(trailers);
+            if let Some(receipt) = self.receipt.take().and_then(|slot| slot.0.get().cloned()) {
+                let pairs = receipt_pairs(&receipt).into_iter();
+                trailers.extend(pairs.filter_map(|(key, value)| {
+                    Some((http::HeaderName::from_static(key), HeaderValue::try_from(value).ok()?))
+                }));
+            }
         }
         Poll::Ready(frame)
     }

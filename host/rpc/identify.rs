@@ -57,7 +57,7 @@ impl Identify {
             tracing::debug!(address = %peer.address, known = holder.is_some(), "a client certificate");
             holder
         });
-        Visitor { tenancy: self.tenancy.clone(), holder }
+        Visitor { tenancy: self.tenancy.clone(), peer: peer.clone(), holder }
     }
 }
 
@@ -65,6 +65,7 @@ impl Identify {
 #[derive(Debug, Clone)]
 pub(super) struct Visitor {
     tenancy: Tenancy,
+    peer: Peer,
     /// Whose certificate it is.
     holder: Option<Caller>,
 }
@@ -79,6 +80,7 @@ impl Visitor {
         request.headers_mut().remove(AUTHORIZATION);
         let open = policy::is_open(request.uri().path());
         let extensions = request.extensions_mut();
+        extensions.insert(self.peer.clone());
         match shown {
             Shown::Caller(caller) => drop(extensions.insert(caller)),
             Shown::Nothing if open => drop(extensions.insert(Caller::anonymous())),

@@ -12,6 +12,7 @@ mod convert;
 mod dispatcher;
 mod door;
 mod edge;
+mod ended;
 mod health;
 mod identify;
 mod incoming;

@@ -35,6 +35,7 @@ pub(super) fn dispatch(why: &DispatchError) -> Verdict {
 pub(super) fn refused(why: &Refused) -> Verdict {
     match why {
         Refused::Forbidden => (Code::PermissionDenied, "DENIED"),
+        Refused::Unrecorded(_) => (Code::Unavailable, "AUDIT"),
     }
 }
 
@@ -80,7 +81,7 @@ pub(super) fn artifact(why: &ArtifactError) -> Verdict {
         ArtifactError::NotFound => (Code::NotFound, "ARTIFACT_NOT_FOUND"),
         ArtifactError::Io(_) => (Code::Internal, "STORAGE"),
         ArtifactError::Component(component) => match component {
-            ComponentError::Invalid(_) => (Code::InvalidArgument, "COMPONENT_INVALID"),
+            ComponentError::Invalid(_) | ComponentError::TooMuch(_) => (Code::InvalidArgument, "COMPONENT_INVALID"),
             ComponentError::NoEntry(_) => (Code::InvalidArgument, "COMPONENT_NO_ENTRY"),
             ComponentError::OtherVersion(_) => (Code::InvalidArgument, "COMPONENT_VERSION"),
             ComponentError::Schema(_) => (Code::InvalidArgument, "DESCRIPTORS_INVALID"),
@@ -94,7 +95,7 @@ pub(super) fn exec(why: &ExecError) -> Verdict {
         ExecError::Idle(_) => (Code::DeadlineExceeded, "STREAM_IDLE"),
         ExecError::Draining => (Code::Unavailable, "DRAINING"),
         ExecError::Busy => (Code::ResourceExhausted, "BUSY"),
-        ExecError::Limit { reason, .. } => (Code::ResourceExhausted, reason),
+        ExecError::Limit { reason, .. } | ExecError::CompileLimit { reason, .. } => (Code::ResourceExhausted, reason),
         ExecError::Trap(_) => (Code::Unknown, "GUEST_TRAP"),
         ExecError::Exit { .. } => (Code::Unknown, "GUEST_EXIT"),
         ExecError::Signal { .. } => (Code::Unknown, "GUEST_EXIT"),

@@ -1,5 +1,6 @@
 //! Who is calling.
 
+use super::audit::Trail;
 use super::{Binding, Verb};
 use crate::domain::{Namespace, now, one_line};
 use std::fmt;
@@ -10,7 +11,10 @@ use tokio::sync::watch;
 
 /// Who made one request, as the edge found out. Clones are the same caller.
 #[derive(Debug, Clone)]
-pub struct Caller(Arc<Who>);
+pub struct Caller {
+    who: Arc<Who>,
+    trail: Option<Trail>,
+}
 
 #[derive(Debug)]
 struct Who {
@@ -68,36 +72,46 @@ impl Caller {
 
     /// * `life`: until when; `None`: as long as the node.
     pub(super) fn new(principal: Principal, bindings: Vec<Binding>, life: Option<Life>) -> Self {
-        Self(Arc::new(Who { principal, bindings, life }))
+        Self { who: Arc::new(Who { principal, bindings, life }), trail: None }
     }
 
     /// What it showed.
     pub fn principal(&self) -> &Principal {
-        &self.0.principal
+        &self.who.principal
     }
 
     /// What it may do where. Nothing stands here for who is asked for nothing.
     pub fn bindings(&self) -> &[Binding] {
-        &self.0.bindings
+        &self.who.bindings
     }
 
     pub(super) fn is_bound(&self, namespace: &Namespace, verb: Verb) -> bool {
-        self.0.bindings.iter().any(|binding| binding.allows(namespace, verb))
+        self.who.bindings.iter().any(|binding| binding.allows(namespace, verb))
+    }
+
+    /// The same caller, what it changes and is refused being written as part of one request.
+    pub fn on(self, trail: Trail) -> Self {
+        Self { trail: Some(trail), ..self }
+    }
+
+    /// The request, where there is one.
+    pub(super) fn trail(&self) -> Option<&Trail> {
+        self.trail.as_ref()
     }
 
     /// Whether its credentials can end before the node does.
     pub fn can_end(&self) -> bool {
-        self.0.life.is_some()
+        self.who.life.is_some()
     }
 
     /// Whether its credentials have expired or were revoked.
     pub fn has_ended(&self) -> bool {
-        self.0.life.as_ref().is_some_and(Life::is_over)
+        self.who.life.as_ref().is_some_and(Life::is_over)
     }
 
     /// Resolves when its credentials expire or are revoked. Sleeps until then: no polling.
     pub fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
-        let life = self.0.life.clone();
+        let life = self.who.life.clone();
         async move {
             match life {
                 Some(life) => life.end().await,

@@ -5,6 +5,7 @@
 //! works in `system` but who runs the node, and that only reads. What is not allowed is refused, and a namespace that is
 //! not there is refused like one that is.
 
+pub mod audit;
 mod caller;
 mod certificates;
 mod config;
@@ -26,6 +27,7 @@ pub use verb::Verb;
 use crate::domain::Namespace;
 use crate::lifecycle::Lifecycle;
 use crate::store::{Store, StoreError};
+use audit::{Audit, Unrecorded};
 use certificates::Certificates;
 use std::fmt;
 use std::sync::Arc;
@@ -57,6 +59,9 @@ pub enum Refused {
     /// Not in this namespace, whether there is one or not.
     #[error("not allowed in this namespace")]
     Forbidden,
+    /// It may, but there is no record of it, so it must not.
+    #[error(transparent)]
+    Unrecorded(#[from] Unrecorded),
 }
 
 /// Why there is no policy.
@@ -123,6 +128,7 @@ pub struct Tenancy(Arc<Policy>);
 #[derive(Default)]
 struct Policy {
     known: Option<Known>,
+    audit: Option<Audit>,
 }
 
 /// What credentials are compared with.
@@ -144,8 +150,14 @@ impl fmt::Debug for Tenancy {
 impl Tenancy {
     /// Reads what is known of callers.
     ///
+    /// * `audit`: where it is written down who changes something, and who is refused.
     /// * errors: see [`OpenError`].
-    pub async fn open(config: &Config, store: Arc<dyn Store>, lifecycle: Lifecycle) -> Result<Self, OpenError> {
+    pub async fn open(
+        config: &Config,
+        audit: Option<Audit>,
+        store: Arc<dyn Store>,
+        lifecycle: Lifecycle,
+    ) -> Result<Self, OpenError> {
         let keys = Keys::open(Arc::clone(&store), config, lifecycle.clone()).await?;
         let tokens = match config.is_required() && config.jwt.is_on() {
             true => Some(Tokens::open(config.jwt.clone(), store, lifecycle).await?),
@@ -159,7 +171,7 @@ impl Tenancy {
                 "nobody can call: there is no key yet; stop the node and make one with `collector auth key create --data`"
             );
         }
-        Ok(Self(Arc::new(Policy { known: Some(known) })))
+        Ok(Self(Arc::new(Policy { known: Some(known), audit })))
     }
 
     /// Whether callers have to say who they are.
@@ -197,11 +209,27 @@ impl Tenancy {
         self.0.asked().map(|known| &known.own)
     }
 
-    /// Decides whether `caller` may do `verb` in `namespace`.
+    /// Decides whether `caller` may do `verb` in `namespace`. What changes something is written down before this returns.
+    ///
+    /// * errors: `Forbidden`; `Unrecorded`.
     pub fn authorize(&self, caller: &Caller, namespace: &Namespace, verb: Verb) -> Result<Permit, Refused> {
-        match self.0.allows(caller, namespace, verb) {
-            true => Ok(Permit { namespace: namespace.clone(), caller: caller.clone() }),
-            false => Err(Refused::Forbidden),
+        let audit = self.0.audit.as_ref();
+        if !self.0.allows(caller, namespace, verb) {
+            if let Some(audit) = audit {
+                audit.refused(caller.principal(), caller.trail(), verb, namespace);
+            }
+            return Err(Refused::Forbidden);
+        }
+        if let Some(audit) = audit.filter(|_| verb.changes()) {
+            audit.permitted(caller.principal(), caller.trail(), verb, namespace)?;
+        }
+        Ok(Permit { namespace: namespace.clone(), caller: caller.clone() })
+    }
+
+    /// The node gives its data folder back: nothing is written down any more, so nothing is changed.
+    pub fn close(&self) {
+        if let Some(audit) = &self.0.audit {
+            audit.close();
         }
     }
 

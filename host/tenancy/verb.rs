@@ -34,6 +34,20 @@ impl Verb {
         Self::Operate,
     ];
 
+    /// A word for it, in logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Invoke => "invoke",
+            Self::Deploy => "deploy",
+            Self::Discover => "discover",
+            Self::Define => "define",
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Manage => "manage",
+            Self::Operate => "operate",
+        }
+    }
+
     /// Whether it changes something that stays, so that it has to be written down first.
     pub const fn changes(self) -> bool {
         match self {

@@ -152,12 +152,15 @@ async fn what_no_slot_of_the_pool_can_hold_is_refused_and_not_kept() {
     for (what, bytes) in [
         ("two memories", modules(2, "(memory 1)")),
         ("five tables", modules(5, "(table 1 funcref)")),
-        ("nine instances", modules(8, "")),
         ("a memory of 256 MiB", modules(1, "(memory 4096)")),
     ] {
         let (code, reason, message) = refused(&node, bytes).await;
         assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "CANNOT_COMPILE"), "{what}: {message}");
     }
+    // What can be counted without linking is refused before the compiler sees it.
+    let (code, reason, message) = refused(&node, modules(8, "")).await;
+    assert_eq!((code, reason.as_str()), (Code::InvalidArgument, "COMPONENT_INVALID"), "{message}");
+    assert!(message.contains("9 core instances"), "{message}");
     let kept = std::fs::read_dir(node.data().join("compiled")).unwrap().next().unwrap().unwrap().path();
     let code = std::fs::read_dir(kept)
         .unwrap()

@@ -104,7 +104,7 @@ fn job(method: &str) -> Job {
 impl Bench {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let config = Config { slots: 8, ..Config::default() };
+        let config = Config { slots: 8, ..test_config().wasm };
         let lifecycle = Lifecycle::default();
         let executor = WasmExecutor::new(config, &folder.path().join("compiled"), &[7; 32], lifecycle.clone()).unwrap();
         Self { executor: Arc::new(executor), lifecycle, folder }

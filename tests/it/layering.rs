@@ -37,7 +37,10 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
                 "tenancy",
             ],
         ),
-        ("cli", vec!["config", "dispatch", "domain", "exec", "node", "registry", "rpc", "telemetry", "tenancy"]),
+        (
+            "cli",
+            vec!["config", "data", "dispatch", "domain", "exec", "node", "registry", "rpc", "telemetry", "tenancy"],
+        ),
     ])
 }
 

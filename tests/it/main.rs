@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "a test's tasks end with its runtime")]
 
 mod artifacts;
+mod audit;
 mod build_guests;
 mod cache;
 mod collections;
@@ -17,6 +18,7 @@ mod collections_races;
 mod collections_repo;
 mod collections_upkeep;
 mod command_line;
+mod compile;
 mod container;
 mod container_engine;
 mod container_kept;

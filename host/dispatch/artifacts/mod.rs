@@ -7,10 +7,12 @@
 mod component;
 mod elf;
 mod index;
+mod prescan;
 mod sniff;
 
 pub use component::{Component, ComponentError};
 pub use elf::{Elf, ElfError};
+pub use prescan::{Scan, TooMuch, prescan};
 pub use sniff::{Found, sniff};
 
 use crate::domain::{Digest, ImageRef, Kind, Namespace};

@@ -23,6 +23,20 @@ pub(super) const TABLES: u32 = 4;
 
 /// Builds the engine that everything else is made from.
 pub(super) fn build(config: &Config) -> Result<Engine, anyhow::Error> {
+    let mut wasm = knobs(config);
+    wasm.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(config)?));
+    Ok(Engine::new(&wasm)?)
+}
+
+/// An engine that compiles for the other one and runs nothing: without its pool, whose terabytes of addresses a bounded
+/// process could not have, and on one thread.
+pub(in crate::exec) fn compiling_engine(config: &Config) -> Result<Engine, anyhow::Error> {
+    let mut wasm = knobs(config);
+    wasm.parallel_compilation(false);
+    Ok(Engine::new(&wasm)?)
+}
+
+fn knobs(config: &Config) -> wasmtime::Config {
     let mut wasm = wasmtime::Config::new();
     wasm.strategy(Strategy::Cranelift)
         .epoch_interruption(true)
@@ -34,8 +48,7 @@ pub(super) fn build(config: &Config) -> Result<Engine, anyhow::Error> {
         .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(BACKTRACE_FRAMES))
         .shared_memory(false);
     switch_off_proposals(&mut wasm);
-    wasm.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(config)?));
-    Ok(Engine::new(&wasm)?)
+    wasm
 }
 
 /// What no guest of ours needs and advisories came through. `dispatch::artifacts` refuses the same at upload.

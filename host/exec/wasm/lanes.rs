@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
 /// Niceness of the slow lane and of compilers: about a quarter of the share of an I/O thread when both want the core.
-pub(super) const NICENESS: i32 = 6;
+pub(in crate::exec) const NICENESS: i32 = 6;
 
 pub(super) struct Lanes {
     slow: Option<Runtime>,

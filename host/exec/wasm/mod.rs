@@ -23,13 +23,18 @@ mod ticker;
 mod verdict;
 
 pub use config::Config;
+pub(in crate::exec) use engine::compiling_engine;
 pub(crate) use imports::is_granted;
+pub(in crate::exec) use lanes::NICENESS;
+pub use programs::CompileTime;
+pub(in crate::exec) use store_file::name_of;
 
 use super::slots::Slots;
 use super::stop::stoppable;
 use super::{BoxFuture, Code, ExecError, ExecFailure, Executor, Job, Streams};
 use crate::domain::{Kind, Namespace, Outcome, Receipt};
 use crate::lifecycle::Lifecycle;
+use compile::Compiler;
 use invoke::{Invocation, Meter};
 use lanes::Lanes;
 use limiter::MemoryBudget;
@@ -42,11 +47,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-/// Whether the engine can run on this machine as it is configured.
+/// Whether the engine can run on this machine as it is configured, and compile for it.
 ///
 /// * errors: why not.
-pub fn check(config: &Config) -> Result<(), anyhow::Error> {
-    engine::build(config).map(drop)
+pub async fn check(config: &Config) -> Result<(), anyhow::Error> {
+    let engine = engine::build(config)?;
+    Compiler::start(engine, config, Lifecycle::default())?.probe().await
 }
 
 /// Name of this executor in receipts.
@@ -104,6 +110,19 @@ impl WasmExecutor {
         })
     }
 
+    /// Whether components can be compiled here.
+    ///
+    /// * errors: why not, for operators.
+    pub async fn probe(&self) -> Result<(), anyhow::Error> {
+        self.programs.probe().await
+    }
+
+    /// Tells `to` of each component that was compiled: for whom, and how much of a processor it took. Once; later ones are
+    /// not told.
+    pub fn report_compile_time(&self, to: CompileTime) {
+        self.programs.report_compile_time(to);
+    }
+
     /// What the executor holds right now.
     pub async fn stats(&self) -> Stats {
         let (compiled, loaded, cached) = self.programs.stats().await;
@@ -117,7 +136,8 @@ impl WasmExecutor {
         }
         let arrived = Instant::now();
         let deadline = job.deadline.instant();
-        let (program, start) = stoppable(&self.lifecycle, deadline, self.programs.get(&job.code)).await??;
+        let (program, start) =
+            stoppable(&self.lifecycle, deadline, self.programs.get(&job.namespace, &job.code)).await??;
         if streams.is_some() && !program.streams() {
             return Err(ExecError::NoStreaming.into());
         }
@@ -190,8 +210,8 @@ impl Executor for WasmExecutor {
         Ok(())
     }
 
-    fn prepare<'a>(&'a self, _namespace: &'a Namespace, code: &'a Code) -> BoxFuture<'a, Result<(), ExecError>> {
-        Box::pin(async move { self.programs.get(code).await.map(|_ready| ()) })
+    fn prepare<'a>(&'a self, namespace: &'a Namespace, code: &'a Code) -> BoxFuture<'a, Result<(), ExecError>> {
+        Box::pin(async move { self.programs.get(namespace, code).await.map(|_ready| ()) })
     }
 
     fn run(&self, job: Job) -> BoxFuture<'_, Result<Outcome, ExecFailure>> {

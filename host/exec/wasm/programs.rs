@@ -4,14 +4,15 @@ use super::Config;
 use super::compile::Compiler;
 use super::imports::{self, Guest};
 use super::store_file::CompiledStore;
-use crate::domain::{Digest, Kind, Start, one_line};
+use crate::domain::{Digest, Kind, Namespace, Start, one_line};
+use crate::exec::compile::Compiled;
 use crate::exec::load::{Loaded, blocking, read};
 use crate::exec::{Code, ExecError};
 use crate::lifecycle::Lifecycle;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use tokio::sync::Semaphore;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use wasmtime::Engine;
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker};
 use wasmtime_wasi::p2::bindings::CommandPre;
@@ -66,6 +67,9 @@ pub(super) struct Handler {
     pub(super) handle_stream: Option<ComponentExportIndex>,
 }
 
+/// Is told for whom a component was compiled, and how much of a processor that took.
+pub type CompileTime = Box<dyn Fn(&Namespace, Duration) + Send + Sync>;
+
 /// All programs of a node.
 pub(super) struct Programs {
     shared: Arc<Shared>,
@@ -76,7 +80,7 @@ struct Shared {
     engine: Engine,
     linker: Linker<Guest>,
     compiler: Compiler,
-    places: Semaphore,
+    compile_time: OnceLock<CompileTime>,
     store: CompiledStore,
     compiled: AtomicU64,
     loaded: AtomicU64,
@@ -92,8 +96,8 @@ impl Programs {
     ) -> Result<Self, anyhow::Error> {
         let shared = Shared {
             linker: imports::linker(engine)?,
-            compiler: Compiler::start(engine.clone(), config.compilers)?,
-            places: Semaphore::new(config.compile_queue),
+            compiler: Compiler::start(engine.clone(), config, lifecycle.clone())?,
+            compile_time: OnceLock::new(),
             store: CompiledStore::open(folder, engine, node_key, config.disk_mib << 20)?,
             engine: engine.clone(),
             compiled: AtomicU64::new(0),
@@ -105,14 +109,26 @@ impl Programs {
 
     /// The program for `code`. However many ask at once, it is loaded or compiled once.
     ///
-    /// * errors: `Missing`, `Imports`, `Compile`, `Internal`; `Busy` if too many wait for the compiler.
+    /// * `namespace`: in whose turn it is compiled.
+    /// * errors: `Missing`, `Imports`, `Compile`, `CompileLimit`, `Broken`, `Internal`; `Busy` if too many wait for the
+    ///   compiler.
     /// * cancel: safe; loading goes on in a task of its own, so that the next call finds it.
-    pub(super) async fn get(&self, code: &Code) -> Result<(Arc<Program>, Start), ExecError> {
+    pub(super) async fn get(&self, namespace: &Namespace, code: &Code) -> Result<(Arc<Program>, Start), ExecError> {
         let make = |code: Code| {
-            let shared = Arc::clone(&self.shared);
-            async move { shared.prepare(&code).await }
+            let (shared, namespace) = (Arc::clone(&self.shared), namespace.clone());
+            async move { shared.prepare(&namespace, &code).await }
         };
         self.ready.get(code, make).await
+    }
+
+    /// See [`super::WasmExecutor::probe`].
+    pub(super) async fn probe(&self) -> Result<(), anyhow::Error> {
+        self.shared.compiler.probe().await
+    }
+
+    /// See [`super::WasmExecutor::report_compile_time`].
+    pub(super) fn report_compile_time(&self, to: CompileTime) {
+        let _ = self.shared.compile_time.set(to);
     }
 
     /// Compiled, loaded from disk, in memory.
@@ -123,10 +139,10 @@ impl Programs {
 }
 
 impl Shared {
-    async fn prepare(self: Arc<Self>, code: &Code) -> Result<Program, ExecError> {
+    async fn prepare(self: Arc<Self>, namespace: &Namespace, code: &Code) -> Result<Program, ExecError> {
         let component = match self.load(code.digest).await? {
             Some(component) => component,
-            None => self.compile(code).await?,
+            None => self.compile(namespace, code).await?,
         };
         self.link(&component, code.kind)
     }
@@ -149,11 +165,14 @@ impl Shared {
     }
 
     /// By the compiler. Kept on disk only if it loads: the engine checks a component against its pool when it loads it.
-    async fn compile(self: &Arc<Self>, code: &Code) -> Result<Component, ExecError> {
-        let _place = self.places.try_acquire().map_err(|_full| ExecError::Busy)?;
+    async fn compile(self: &Arc<Self>, namespace: &Namespace, code: &Code) -> Result<Component, ExecError> {
+        let turn = self.compiler.turn(namespace).await?;
         let bytes = read(code).await?;
-        let machine_code = self.compiler.compile(bytes).await?;
+        let Compiled { code: machine_code, took } = self.compiler.compile(turn, bytes).await?;
         self.compiled.fetch_add(1, Ordering::Relaxed);
+        if let Some(report) = self.compile_time.get() {
+            report(namespace, took);
+        }
         let (shared, digest) = (Arc::clone(self), code.digest);
         let opened = blocking(move || {
             let fresh = shared.store.write(&digest, machine_code);

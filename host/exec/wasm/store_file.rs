@@ -141,7 +141,7 @@ impl CompiledStore {
 }
 
 /// Version and configuration of an engine as a folder name: equal names load each other's code.
-fn name_of(engine: &Engine) -> String {
+pub(in crate::exec) fn name_of(engine: &Engine) -> String {
     let mut hash = std::hash::DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut hash);
     format!("wasmtime-{:016x}", hash.finish())

@@ -61,6 +61,7 @@ pub fn test_config() -> Config {
     config.limits.deadline_ms = 30_000;
     // A test's own file is no node.
     config.exec.memexec.launcher = env!("CARGO_BIN_EXE_collector").into();
+    config.wasm.compiler = env!("CARGO_BIN_EXE_collector").into();
     config
 }
 

@@ -8,17 +8,14 @@ use super::run::Runs;
 use super::spawn::Spawner;
 use super::wire::Wire;
 use super::{INSIDE, filter, sys};
+use crate::exec::sandbox;
 use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreated, RulesetError,
     Scope,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
-use rustix::process::{
-    DumpableBehavior, Gid, Resource, Rlimit, Signal, Uid, set_dumpable_behavior, set_parent_process_death_signal,
-    setrlimit,
-};
-use rustix::thread::{CapabilitySet, CapabilitySets};
+use rustix::process::{Gid, Resource, Rlimit, Signal, Uid, set_parent_process_death_signal, setrlimit};
 use seccompiler::{BpfProgram, apply_filter};
 use std::fmt::Display;
 use std::fs::{self, File};
@@ -132,7 +129,7 @@ fn stand(kit: &Kit, socket: &OwnedFd, lifeline: OwnedFd) -> Result<bool, String>
         return Ok(false);
     }
     drop(lifeline);
-    sys::close_from(kit.first_other()).map_err(|why| failed("close the launcher's files", why))?;
+    sandbox::close_from(kit.first_other()).map_err(|why| failed("close the launcher's files", why))?;
     // What they were is the node's: a terminal, or its log.
     rustix::stdio::dup2_stdout(&kit.nothing).map_err(refused("leave the node's output"))?;
     rustix::stdio::dup2_stderr(&kit.nothing).map_err(refused("leave the node's output"))?;
@@ -141,12 +138,12 @@ fn stand(kit: &Kit, socket: &OwnedFd, lifeline: OwnedFd) -> Result<bool, String>
     rustix::system::sethostname(b"jail").map_err(refused("take a host name"))?;
     rustix::system::setdomainname(b"jail").map_err(refused("take a domain name"))?;
     empty_root().map_err(refused("make an empty root"))?;
-    give_up_powers().map_err(|why| failed("give up capabilities", why))?;
+    sandbox::no_capabilities().map_err(|why| failed("give up capabilities", why))?;
     for (resource, most) in LIMITS {
         let limit = Rlimit { current: Some(most), maximum: Some(most) };
         setrlimit(resource, limit).map_err(|why| format!("cannot set the limit {resource:?}: {why}"))?;
     }
-    sys::restrict_self(kit.deny_all.as_fd()).map_err(|why| format!("no Landlock: {why}; {LANDLOCK}"))?;
+    sandbox::restrict_self(kit.deny_all.as_fd()).map_err(|why| format!("no Landlock: {why}; {LANDLOCK}"))?;
     for filter in &kit.filters {
         apply_filter(filter).map_err(|why| failed("forbid system calls", why))?;
     }
@@ -193,17 +190,6 @@ fn empty_root() -> rustix::io::Result<()> {
     rustix::process::pivot_root(".", ".")?;
     unmount(".", UnmountFlags::DETACH)?;
     rustix::process::chdir("/")
-}
-
-/// No capability, now or after any exec, and no looking into this process.
-fn give_up_powers() -> std::io::Result<()> {
-    sys::drop_bounding_set()?;
-    rustix::thread::clear_ambient_capability_set()?;
-    let none = CapabilitySet::empty();
-    rustix::thread::set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
-    rustix::thread::set_no_new_privs(true)?;
-    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    Ok(())
 }
 
 fn deny_all() -> Result<RulesetCreated, RulesetError> {

@@ -36,6 +36,7 @@ pub(in crate::exec) use probe::probe_program;
 pub(in crate::exec) use spawn::THREADS;
 
 use super::protocol::{Hello, ToLauncher};
+use crate::exec::sandbox;
 use control::Groups;
 use jail::Kit;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
@@ -74,8 +75,8 @@ pub fn main() -> ExitCode {
 
 fn serve() -> io::Result<()> {
     // No parent-death signal: it would leave no time to remove the control groups.
-    sys::close_from(3)?;
-    sys::default_signals()?;
+    sandbox::close_from(3)?;
+    sandbox::default_signals()?;
     open_all()?;
     rustix::thread::set_name(c"collector-jails")?;
     if geteuid().is_root() {

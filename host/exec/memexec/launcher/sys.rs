@@ -2,9 +2,10 @@
 #![allow(unsafe_code, reason = "clone, wait4 with its usage, signalfd and the like exist only as C functions")]
 
 use super::super::protocol::How;
+use crate::exec::sandbox::checked;
 use rustix::process::Pid;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// Bytes of one event of a signalfd.
 pub(super) const CHILD_EVENT: usize = size_of::<libc::signalfd_siginfo>();
@@ -26,14 +27,6 @@ pub(super) struct Ended {
     pub(super) peak_memory: u64,
 }
 
-/// Turns C's way of failing into Rust's.
-fn checked(result: libc::c_int) -> io::Result<libc::c_int> {
-    match result {
-        -1 => Err(io::Error::last_os_error()),
-        value => Ok(value),
-    }
-}
-
 /// Goes on twice: as the caller, with the new process' id, and as a copy of it in namespaces of its own, with `None`.
 pub(super) fn clone_into_namespaces() -> io::Result<Option<Pid>> {
     // x86_64 and aarch64 differ in what comes after the stack; all of it is unused.
@@ -45,30 +38,6 @@ pub(super) fn clone_into_namespaces() -> io::Result<Option<Pid>> {
         Ok(-1) | Err(_) => Err(io::Error::last_os_error()),
         Ok(pid) => Ok(Pid::from_raw(pid)),
     }
-}
-
-/// Closes this and all higher file descriptors: what the node has open is not for here.
-pub(super) fn close_from(first: RawFd) -> io::Result<()> {
-    // SAFETY: called where nothing that is open at or above `first` is used or closed again, as the callers take care of.
-    let done = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) };
-    checked(i32::try_from(done).unwrap_or(-1)).map(drop)
-}
-
-/// Adds a set of Landlock rules to what this process may not do, for ever.
-pub(super) fn restrict_self(rules: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: takes numbers only.
-    let done = unsafe { libc::syscall(libc::SYS_landlock_restrict_self, rules.as_raw_fd(), 0) };
-    checked(i32::try_from(done).unwrap_or(-1)).map(drop)
-}
-
-/// Gives every signal its default action, whatever the node's parents or Rust's start have set: programs inherit what is
-/// ignored.
-pub(super) fn default_signals() -> io::Result<()> {
-    for signal in 1..=libc::SIGRTMAX() {
-        // SAFETY: SIG_DFL is no code of ours. KILL, STOP and the C library's own are refused, which is as good.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
-    }
-    Ok(())
 }
 
 /// Takes back what whoever started the node has asked for, such as addresses that are not random (setarch, debuggers):
@@ -127,18 +96,4 @@ pub(super) fn reap() -> io::Result<Option<Ended>> {
             peak_memory: u64::try_from(usage.ru_maxrss).unwrap_or_default() << 10,
         })),
     }
-}
-
-/// Gives up all capabilities that programs could ever have again, the kernel's newest included.
-pub(super) fn drop_bounding_set() -> io::Result<()> {
-    /// The kernel keeps capabilities in 64 bits.
-    const CAPABILITIES: libc::c_ulong = 64;
-    for capability in 0..CAPABILITIES {
-        // SAFETY: takes a number.
-        match checked(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) }) {
-            Err(why) if why.raw_os_error() == Some(libc::EINVAL) => break, // the last one that this kernel knows is past
-            other => other?,
-        };
-    }
-    Ok(())
 }
