@@ -17,6 +17,7 @@ mod record;
 mod reflect;
 mod render;
 mod schema;
+mod secret;
 mod serve;
 mod watch;
 
@@ -78,6 +79,9 @@ enum Command {
     /// Create, read, change, delete and find records of a collection
     #[command(subcommand)]
     Record(record::Command),
+    /// Set, list and forget secrets that plugins use without seeing them
+    #[command(subcommand)]
+    Secret(secret::Command),
     /// Print a completion script for a shell
     Completions {
         /// Which shell
@@ -103,6 +107,7 @@ pub async fn main() -> ExitCode {
         Command::Schema(command) => schema::run(command, &output, &ui).await,
         Command::Collection(command) => collection::run(command, &output, &ui).await,
         Command::Record(command) => record::run(command, &output, &ui).await,
+        Command::Secret(command) => secret::run(command, &output).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "collector", &mut script);

@@ -9,6 +9,7 @@ mod limits;
 mod list;
 mod names;
 mod outcome;
+mod page;
 mod recency;
 mod text;
 
@@ -17,8 +18,9 @@ pub use digest::{Digest, DigestError};
 pub use image::{ImageError, ImageRef, is_repository};
 pub use limits::{Limits, LimitsError};
 pub use list::list;
-pub use names::{CollectionName, DeploymentName, MethodName, NameError, Namespace, RecordId, ServiceName};
+pub use names::{CollectionName, DeploymentName, MethodName, NameError, Namespace, RecordId, SecretName, ServiceName};
 pub use outcome::{Fault, FaultCode, Outcome, Receipt, Start};
+pub use page::{BadToken, PageTokens};
 pub use recency::Recency;
 pub use text::{cut, first_of, one_line, some_of};
 

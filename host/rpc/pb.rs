@@ -19,6 +19,14 @@ pub mod plugin {
     }
 }
 
+/// The package `collector.admin.v1`.
+pub mod admin {
+    /// Running a node.
+    pub mod v1 {
+        tonic::include_proto!("collector.admin.v1");
+    }
+}
+
 /// The package `collector.record.v1`.
 pub mod record {
     /// Looking after collections.

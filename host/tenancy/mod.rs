@@ -3,9 +3,13 @@
 //! Nobody works in `system` but who runs the node.
 
 mod caller;
+mod grants;
+mod secrets;
 mod verb;
 
 pub use caller::{Caller, Principal};
+pub use grants::{BadGrant, GRANTS_MAX, Grant, Grants, NotGranted, Origin};
+pub use secrets::{SECRET_MAX, SECRET_MIN, SECRETS_MAX, SecretError, Secrets};
 pub use verb::Verb;
 
 use crate::domain::Namespace;
@@ -66,6 +70,10 @@ impl Policy {
             // The node's own records are for its operators, who cannot be told apart yet.
             (Principal::Anonymous, _) if *namespace == Namespace::system() => false,
             (Principal::Anonymous, _) => true,
+            (Principal::Deployment { namespace: own, .. }, Verb::Read | Verb::Write | Verb::Invoke) => {
+                own == namespace && *namespace != Namespace::system()
+            }
+            (Principal::Deployment { .. }, _) => false,
         }
     }
 }
@@ -73,6 +81,19 @@ impl Policy {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn h09_code_stays_in_its_namespace() {
+        let (tenancy, acme) = (Tenancy::default(), "acme".parse::<Namespace>().unwrap());
+        let code = Caller::deployment(acme.clone(), "orders".parse().unwrap());
+        for verb in Verb::ALL {
+            let may = matches!(verb, Verb::Read | Verb::Write | Verb::Invoke);
+            assert_eq!(tenancy.authorize(&code, &acme, verb).is_ok(), may, "{verb:?}");
+            for other in ["rival", "Acme", "system"] {
+                assert!(tenancy.authorize(&code, &other.parse().unwrap(), verb).is_err(), "{verb:?} in {other}");
+            }
+        }
+    }
 
     #[test]
     fn nobody_runs_code_in_system() {
