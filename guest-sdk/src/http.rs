@@ -81,7 +81,7 @@ impl<'a> Request<'a> {
         };
         let headers = self.headers.into_iter().map(|(name, one)| (name, value(one))).collect();
         let request = http::Request { method: self.method, url: self.url, headers, body: self.body };
-        let http::Response { status, headers, body } = http::fetch(request)?;
+        let http::Response { status, headers, body } = http::fetch(&request)?;
         Ok(Response { status, headers, body })
     }
 }

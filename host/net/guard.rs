@@ -96,6 +96,7 @@ impl Guard {
     pub fn check(&self, address: &str) -> Result<(), Forbidden> {
         let target = match address.contains("://") {
             true => Target::parse(address),
+            false if address.contains(['/', '\\', '?', '#', '@']) => return Err(Forbidden),
             false => Target::parse(&format!("http://{address}/")),
         };
         let target = target.map_err(|_| Forbidden)?;

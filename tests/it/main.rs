@@ -26,6 +26,8 @@ mod deploy_cli;
 mod discovery;
 mod durability;
 mod exec_streams;
+mod fetch;
+mod grants;
 mod hostile_native;
 #[cfg(target_arch = "x86_64")] // its programs are machine code
 mod jail;
