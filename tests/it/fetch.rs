@@ -37,7 +37,8 @@ async fn a_granted_host_is_asked_and_answers() {
     let stub = Stub::new(&node, &errands).await;
     let answer = fetch(&stub, &outside.url("/a?b=c"), json!([{ "name": "X-Own", "value": "1" }])).await.unwrap();
     assert_eq!((answer["status"].as_u64(), body(&answer).as_str()), (Some(200), "hello"));
-    assert_eq!(answer["headers"], json!([{ "name": "content-type", "value": "text/plain" }]), "none of the connection");
+    let headers = json!([{ "name": "content-type", "value": "text/plain", "secret": "" }]);
+    assert_eq!(answer["headers"], headers, "none of the connection");
     let heard = outside.heard().remove(0);
     assert!(heard.starts_with("GET /a?b=c HTTP/1.1\r\n") && heard.contains("x-own: 1\r\n"), "{heard}");
     assert!(heard.contains(&format!("host: {}\r\n", outside.address)), "{heard}");
@@ -140,6 +141,7 @@ async fn h07_hostile_answers_are_errors_in_time() {
     ] {
         assert_eq!(fetch(&stub, &good.url("/"), headers).await.unwrap_err().code(), Code::InvalidArgument);
     }
+    let large = base64::engine::general_purpose::STANDARD.encode(&large);
     let upload = json!({ "method": "POST", "url": good.url("/"), "body": large });
     let refused = stub.call("Fetch", upload).await.unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
@@ -191,7 +193,9 @@ async fn a_namespace_has_so_many_requests_under_way_and_a_caller_who_leaves_has_
     // The first is dropped: its caller is gone, and so is its turn.
     until("the guest is gone", async || node.node().wasm_stats().await.running == 0).await;
     let again = Stub { timeout: Some(Duration::from_millis(500)), ..stub.clone() };
-    assert_eq!(fetch(&again, &url, json!([])).await.unwrap_err().code(), Code::DeadlineExceeded);
+    let late = fetch(&again, &url, json!([])).await.unwrap_err();
+    // Whichever of node and client is the first to say so.
+    assert!([Code::DeadlineExceeded, Code::Cancelled].contains(&late.code()), "it had a turn: {late:?}");
 }
 
 #[tokio::test]
@@ -207,7 +211,7 @@ async fn the_weather_plugin_uses_all_of_it() {
     set_secret(&node, "acme", "weather-key", TOKEN).await.unwrap();
     let stub = Stub::new(&node, &weather).await;
     let first = stub.call("Now", json!({ "city": "Oslo" })).await.unwrap().replies.remove(0);
-    assert_eq!(first, json!({ "forecast": { "text": "hello" } }));
+    assert_eq!(first, json!({ "forecast": { "text": "hello" }, "remembered": false }));
     let second = stub.call("Now", json!({ "city": "Oslo" })).await.unwrap().replies.remove(0);
     assert_eq!(second, json!({ "forecast": { "text": "hello" }, "remembered": true }));
     let heard = outside.heard();

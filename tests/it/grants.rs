@@ -79,7 +79,7 @@ async fn each_grant_opens_what_it_names_and_no_more() {
     says(&stub, "Put", json!({ "name": "notes", "id": "a", "text": "changed" })).await;
     assert_eq!(says(&stub, "Get", json!({ "name": "notes", "id": "a" })).await, "changed");
     let pages = stub.call("List", json!({ "name": "notes", "amount": 2 })).await.unwrap();
-    assert_eq!(pages.replies[0], json!({ "text": "2", "names": ["c", "b", "a"] }));
+    assert_eq!(pages.replies[0], json!({ "text": "2", "names": ["c", "b", "a"], "data": "" }));
     let found = stub.call("Search", json!({ "name": "notes", "text": "note" })).await.unwrap();
     assert_eq!(found.replies[0]["names"].as_array().unwrap().len(), 2);
     says(&stub, "Remove", json!({ "name": "notes", "id": "b" })).await;
