@@ -10,6 +10,7 @@ use crate::collections;
 use crate::dispatch::{artifacts, deployments};
 use crate::domain::{Limits, Namespace};
 use crate::exec::{self, wasm};
+use crate::net;
 use crate::registry;
 use crate::rpc;
 use crate::telemetry;
@@ -42,6 +43,8 @@ pub struct Config {
     pub wasm: wasm::Config,
     /// What runs beside Wasm.
     pub exec: exec::Config,
+    /// The way out, for plugins.
+    pub net: net::Config,
     /// The log.
     pub log: telemetry::Config,
     /// The log of changes and refusals.
@@ -61,6 +64,7 @@ impl Default for Config {
             collections: collections::Config::default(),
             wasm: wasm::Config::default(),
             exec: exec::Config::default(),
+            net: net::Config::default(),
             log: telemetry::Config::default(),
             audit: audit::Config::default(),
         }
@@ -101,6 +105,9 @@ pub enum ConfigError {
     /// A setting of what runs beside Wasm.
     #[error(transparent)]
     Exec(#[from] exec::BadSetting),
+    /// A setting of the way out.
+    #[error(transparent)]
+    Net(#[from] net::BadSetting),
     /// A setting of the port that cannot be kept.
     #[error(transparent)]
     Server(#[from] rpc::BadSetting),
@@ -176,6 +183,7 @@ impl Config {
         self.server.check()?;
         self.auth.check()?;
         self.exec.check()?;
+        self.net.check()?;
         self.default_namespace()?;
         if !self.wasm.metering && self.limits.fuel > 0 {
             return Err(ConfigError::Value("limits.fuel needs wasm.metering = true".to_owned()));
@@ -183,6 +191,7 @@ impl Config {
         for (key, zero) in [
             ("wasm.slots", self.wasm.slots == 0),
             ("wasm.streams", self.wasm.streams == 0),
+            ("wasm.nested", self.wasm.nested == 0),
             ("wasm.compilers", self.wasm.compilers == 0),
             ("wasm.programs_mib", self.wasm.programs_mib == 0),
             ("wasm.compile_queue", self.wasm.compile_queue == 0),
@@ -199,8 +208,11 @@ impl Config {
                 return Err(ConfigError::Value(format!("{key} must be above 0")));
             }
         }
-        if self.wasm.slots > 4_096 {
-            return Err(ConfigError::Value("wasm.slots must be at most 4096: each reserves 4 GiB of addresses".into()));
+        for (key, places, most) in [("wasm.slots", self.wasm.slots, 4_096), ("wasm.nested", self.wasm.nested, 512)] {
+            if places > most {
+                let problem = format!("{key} must be at most {most}: each place reserves 4 GiB of addresses");
+                return Err(ConfigError::Value(problem));
+            }
         }
         Ok(())
     }

@@ -9,15 +9,18 @@ use crate::data::{DataError, DataFolder};
 use crate::dispatch::artifacts::Artifacts;
 use crate::dispatch::deployments::{Deployments, Stored};
 use crate::dispatch::{Dispatcher, Parts};
+use crate::domain::PageTokens;
 use crate::exec::wasm::{Stats, WasmExecutor};
 use crate::exec::{Executor as _, Executors, Report};
+use crate::guest_calls::{self, NodeCalls};
 use crate::lifecycle::Lifecycle;
+use crate::net::{self, Fetcher};
 use crate::registry::{Registry, RegistryError};
 use crate::rpc::{self, Identify, Pages, Server, ServerError, Services, Web};
 use crate::selfcheck;
 use crate::store::{SqliteStore, Store, StoreError};
 use crate::tenancy::audit::{Audit, AuditError};
-use crate::tenancy::{self, Key, KeyError, Keys, NewKey, OpenError, Secret, Tenancy};
+use crate::tenancy::{self, Key, KeyError, Keys, NewKey, OpenError, Secret, Secrets, Tenancy};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -52,6 +55,9 @@ pub enum NodeError {
     /// Nothing could be written down.
     #[error(transparent)]
     Audit(#[from] AuditError),
+    /// A setting of the way out.
+    #[error(transparent)]
+    Net(#[from] net::BadSetting),
     /// The node does not answer itself.
     #[error("the node does not answer on its own port: {0}")]
     SelfCheck(String),
@@ -195,7 +201,19 @@ async fn services(
         lifecycle: lifecycle.clone(),
     };
     let dispatcher = Arc::new(Dispatcher::new(parts, config.limits.clone()));
+    let secrets = Secrets::open(Arc::clone(&store), data.key(), lifecycle.clone()).await?;
     let collections = collections(config, store, tenancy.clone(), &registry, &dispatcher, lifecycle).await?;
+    dispatcher.answer_guests(Arc::new(NodeCalls::new(guest_calls::Parts {
+        dispatcher: Arc::downgrade(&dispatcher),
+        collections: Arc::downgrade(&collections),
+        deployments: Arc::clone(&deployments),
+        tenancy: tenancy.clone(),
+        secrets: secrets.clone(),
+        fetcher: Fetcher::new(&config.net)?,
+        pages: PageTokens::new(data.key()),
+        runtime: tokio::runtime::Handle::current(),
+        egress: Box::new(|_namespace, _bytes| ()),
+    })));
     Ok(Services {
         dispatcher,
         registry,
@@ -203,6 +221,7 @@ async fn services(
         deployments,
         artifacts,
         tenancy,
+        secrets,
         collector_id: data.id().to_owned(),
         advertised,
         pages: Pages::new(data.key()),

@@ -80,6 +80,7 @@ impl Guest {
             metadata: Vec::new(),
             deadline: Deadline::after(limits.deadline()),
             limits,
+            calls: None,
         };
         let began = Instant::now();
         let outcome = executor.run(job).await?;

@@ -130,6 +130,13 @@
 //! tracing = { version = "0.1", default-features = false, features = ["log"] }
 //! ```
 //!
+//! # Beyond the call
+//!
+//! [`config`], [`Secret`], [`collections`], [`dispatch`] and [`http`] reach the node and the world outside. Each needs a
+//! grant of the deployment, given by whoever manages the namespace; without it the answer is a [`Fault`] with
+//! PERMISSION_DENIED. A plugin that uses one of them is not deployed before anything of its kind is granted, and a grant
+//! that is taken away is gone with the next use. Outside of a node they answer UNAVAILABLE.
+//!
 //! # The same source as a native command
 //!
 //! On every target but wasm, [`export!`] makes a function that speaks the command contract: argv is namespace, service
@@ -149,26 +156,38 @@ extern crate self as collector_guest;
 
 #[doc(hidden)]
 pub mod codegen;
+pub mod collections;
 #[cfg(not(target_family = "wasm"))]
 mod command;
 #[cfg(target_family = "wasm")]
 mod component;
+pub mod config;
 mod context;
+pub mod dispatch;
 mod fault;
+pub mod http;
 mod logging;
 mod plugin;
 pub mod rpc;
+mod secret;
 mod stream;
 
 pub use context::{Context, Metadata};
 pub use fault::{Code, Fault};
 pub use plugin::Plugin;
+pub use secret::Secret;
 pub use stream::{Exchange, Receiver, Sender};
 
 // So that a plugin needs no dependency but this crate.
 pub use log;
 pub use prost;
 pub use prost_types;
+
+/// Why something of a node is not there: natively and in tests nobody answers.
+#[cfg(not(target_family = "wasm"))]
+pub(crate) fn not_on_a_node(what: &str) -> Fault {
+    Fault::unavailable([what, " is there only for a component on a node"].concat())
+}
 
 /// Brings in the code that `collector-guest-build` made for one proto package; `"_"` for files without a package.
 ///

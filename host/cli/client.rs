@@ -4,6 +4,7 @@ use super::json::Plugin;
 use crate::domain::{Digest, one_line};
 use crate::rpc::pb;
 use crate::rpc::pb::admin::v1::keys_client::KeysClient;
+use crate::rpc::pb::admin::v1::secrets_client::SecretsClient;
 use crate::rpc::pb::collection_repo_client::CollectionRepoClient;
 use crate::rpc::pb::collection_service_client::CollectionServiceClient;
 use crate::rpc::pb::collective_dispatcher_client::CollectiveDispatcherClient;
@@ -173,6 +174,11 @@ impl NodeClient {
     /// The same connection for `Plugins`.
     pub(super) fn plugins(&self) -> PluginsClient<Channel> {
         PluginsClient::with_origin(self.channel.clone(), self.origin.clone()).max_decoding_message_size(LISTING_MAX)
+    }
+
+    /// The same connection for `Secrets`.
+    pub(super) fn secrets(&self) -> SecretsClient<Channel> {
+        SecretsClient::with_origin(self.channel.clone(), self.origin.clone())
     }
 
     /// The same connection for `CollectionRepo`.

@@ -19,6 +19,7 @@ mod record;
 mod reflect;
 mod render;
 mod schema;
+mod secret;
 mod serve;
 mod watch;
 
@@ -86,6 +87,9 @@ enum Command {
     /// Make, list and end keys that open a node
     #[command(subcommand)]
     Auth(auth::Command),
+    /// Set, list and forget secrets that plugins use without seeing them
+    #[command(subcommand)]
+    Secret(secret::Command),
     /// Print a completion script for a shell
     Completions {
         /// Which shell
@@ -113,6 +117,7 @@ pub async fn main() -> ExitCode {
         Command::Collection(command) => collection::run(command, &output, &ui).await,
         Command::Record(command) => record::run(command, &output, &ui).await,
         Command::Auth(command) => auth::run(command, &output).await,
+        Command::Secret(command) => secret::run(command, &output).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "collector", &mut script);

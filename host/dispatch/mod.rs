@@ -16,8 +16,11 @@ mod stream;
 pub use error::DispatchError;
 pub use stream::{Requests, StreamCall};
 
-use crate::domain::{Call, CodeSource, Deadline, Limits, MetadataEntry, MethodName, Namespace, Outcome, ServiceName};
-use crate::exec::{Code, ExecError, ExecFailure, Executor, Job};
+use crate::domain::{
+    Call, CodeSource, Deadline, DeploymentName, Limits, MetadataEntry, MethodName, Namespace, Outcome, ServiceName,
+};
+use crate::exec::wasm::{Import, import};
+use crate::exec::{Code, ExecError, ExecFailure, Executor, HostCalls, Job};
 use crate::lifecycle::Lifecycle;
 use crate::registry::{self, MethodRef, Registry, Snapshot};
 use crate::tenancy::{Caller, Permit, Tenancy, Verb};
@@ -25,13 +28,24 @@ use artifacts::{Artifact, Artifacts};
 use bytes::Bytes;
 use deployments::{Active, Deployments};
 use json::Types;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use stream::Stage;
 
 /// Answers calls.
 pub struct Dispatcher {
     parts: Parts,
     limits: Limits,
+    guests: OnceLock<Arc<dyn GuestCalls>>,
+}
+
+/// Makes what a running guest may ask of the node. It works with the dispatcher, so it comes after it.
+pub trait GuestCalls: Send + Sync {
+    /// For one call.
+    ///
+    /// * `permit`: of the call that the guest serves.
+    /// * `deployment`: whose code runs, and whose grants count.
+    /// * `depth`: inside of how many other calls it runs.
+    fn of(&self, permit: &Permit, deployment: &DeploymentName, deadline: Deadline, depth: usize) -> Arc<dyn HostCalls>;
 }
 
 /// What the dispatcher works with.
@@ -66,9 +80,21 @@ pub struct Ready {
     snapshot: Arc<Snapshot>,
     method: MethodRef,
     active: Arc<Active>,
+    depth: usize,
 }
 
 impl Ready {
+    /// Full name of the service.
+    pub fn service(&self) -> &str {
+        &self.method.service().name
+    }
+
+    /// The same call, made by code that runs inside of `depth - 1` others.
+    #[must_use]
+    pub fn inside(self, depth: usize) -> Self {
+        Self { depth, ..self }
+    }
+
     /// The method.
     pub fn method(&self) -> &registry::Method {
         self.method.method()
@@ -79,13 +105,25 @@ impl Ready {
 struct Found {
     code: Code,
     artifact: Option<Arc<Artifact>>,
-    version: Option<u32>,
+    active: Option<Arc<Active>>,
 }
 
 impl Dispatcher {
     /// * `limits`: the node's own; a call may lower them.
     pub fn new(parts: Parts, limits: Limits) -> Self {
-        Self { parts, limits }
+        Self { parts, limits, guests: OnceLock::new() }
+    }
+
+    /// Lets guests ask for what they are granted. Before that, and without it, nothing is.
+    pub fn answer_guests(&self, guests: Arc<dyn GuestCalls>) {
+        let _ = self.guests.set(guests);
+    }
+
+    /// What the code of a deployment may ask in one call; `None` for code that imports nothing of the kind.
+    fn calls(&self, permit: &Permit, active: &Active, deadline: Deadline, depth: usize) -> Option<Arc<dyn HostCalls>> {
+        // A call inside of another has to say so even if it asks for nothing.
+        let wanted = active.asks || depth > 0;
+        wanted.then(|| self.guests.get().map(|guests| guests.of(permit, &active.deployment, deadline, depth)))?
     }
 
     /// Runs one method here.
@@ -106,6 +144,7 @@ impl Dispatcher {
         }
         let snapshot = self.parts.registry.snapshot(permit.namespace());
         let found = self.find(&permit, source, &call, &snapshot).await?;
+        ungranted(found.artifact.as_deref())?;
         let schema = found.artifact.as_ref().and_then(|artifact| artifact.schema.as_ref());
         let valid = registry::validate(&permit, call, schema, &snapshot)?;
         let (service, method) = (valid.service().to_owned(), valid.method().cloned());
@@ -115,6 +154,8 @@ impl Dispatcher {
             None => Types::Registered(&self.parts.registry, &snapshot),
         };
         let json = types.json(&found.code, method.as_ref(), &call.input, deadline).await;
+        let calls = found.active.as_ref().and_then(|active| self.calls(&permit, active, deadline, 0));
+        let version = found.active.as_ref().map(|active| active.version);
         let job = Job {
             code: found.code,
             namespace: call.namespace,
@@ -125,8 +166,9 @@ impl Dispatcher {
             metadata: call.metadata,
             deadline,
             limits,
+            calls,
         };
-        let outcome = self.run(&permit, job, found.version, method.as_ref()).await?;
+        let outcome = self.run(&permit, job, version, method.as_ref()).await?;
         let output_type = method.map(|method| method.method().output.shared_name());
         Ok(Served { outcome, output_type })
     }
@@ -142,7 +184,7 @@ impl Dispatcher {
         let stored = match source {
             CodeSource::Bytes(bytes) => self.parts.artifacts.admit(permit, bytes).await?,
             CodeSource::Artifact(digest) => self.parts.artifacts.find(permit, &digest).await?,
-            CodeSource::Image(image) => return Ok(Found { code: Code::image(image), artifact: None, version: None }),
+            CodeSource::Image(image) => return Ok(Found { code: Code::image(image), artifact: None, active: None }),
             CodeSource::Deployed => {
                 let service = snapshot.find_service(&call.service).map_err(|why| match why {
                     registry::CallError::NoService { .. } => DispatchError::NotDeployed,
@@ -150,10 +192,10 @@ impl Dispatcher {
                 })?;
                 let active = self.parts.deployments.active(permit.namespace(), &service.name);
                 let active = active.ok_or(DispatchError::NotDeployed)?;
-                return Ok(Found { code: active.code.clone(), artifact: None, version: Some(active.version) });
+                return Ok(Found { code: active.code.clone(), artifact: None, active: Some(active) });
             }
         };
-        Ok(Found { code: stored.code, artifact: Some(stored.artifact), version: None })
+        Ok(Found { code: stored.code, artifact: Some(stored.artifact), active: None })
     }
 
     /// Finds what answers a native call. No I/O.
@@ -176,7 +218,7 @@ impl Dispatcher {
         if self.parts.lifecycle.is_draining() {
             return Err(DispatchError::Draining);
         }
-        Ok(Ready { permit, snapshot, method, active })
+        Ok(Ready { permit, snapshot, method, active, depth: 0 })
     }
 
     /// Answers a native unary call.
@@ -196,7 +238,8 @@ impl Dispatcher {
         let deadline = deadline.at_most(self.limits.deadline());
         let types = Types::Registered(&self.parts.registry, &ready.snapshot);
         let json = types.json(&ready.active.code, Some(&ready.method), &input, deadline).await;
-        let job = Job { json, ..ready.job(input, metadata, deadline, self.limits.clone()) };
+        let calls = self.calls(&ready.permit, &ready.active, deadline, ready.depth);
+        let job = Job { json, calls, ..ready.job(input, metadata, deadline, self.limits.clone()) };
         self.run(&ready.permit, job, Some(ready.active.version), Some(&ready.method)).await
     }
 
@@ -211,7 +254,8 @@ impl Dispatcher {
         deadline: Deadline,
     ) -> StreamCall {
         let executor = Arc::clone(&self.parts.executor);
-        let stage = Stage { executor, ready, limits: self.limits.clone(), metadata, deadline };
+        let calls = self.calls(&ready.permit, &ready.active, deadline, 0);
+        let stage = Stage { executor, ready, limits: self.limits.clone(), metadata, deadline, calls };
         let (call, work) = stage.open(requests);
         drop(self.parts.lifecycle.spawn(tracing::Instrument::in_current_span(work)));
         call
@@ -268,6 +312,16 @@ fn of_version(result: Result<Outcome, ExecFailure>, version: Option<u32>) -> Res
             }
             Err(failure)
         }
+    }
+}
+
+/// Refuses code of no deployment that wants what only deployments are granted.
+fn ungranted(artifact: Option<&Artifact>) -> Result<(), DispatchError> {
+    let imports = artifact.map(|artifact| artifact.imports.as_slice()).unwrap_or_default();
+    let missing = imports.iter().filter(|name| matches!(import(name), Import::ByGrant(_)));
+    match missing.cloned().collect::<Vec<_>>() {
+        missing if missing.is_empty() => Ok(()),
+        missing => Err(ExecFailure::from(ExecError::Imports(missing)).into()),
     }
 }
 

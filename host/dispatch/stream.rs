@@ -8,7 +8,7 @@
 
 use super::{DispatchError, Ready};
 use crate::domain::{Deadline, Fault, Limits, MetadataEntry, Outcome};
-use crate::exec::{ExecError, ExecFailure, Executor, Job, Streams};
+use crate::exec::{ExecError, ExecFailure, Executor, HostCalls, Job, Streams};
 use crate::registry::{MethodRef, check_input, check_output};
 use bytes::Bytes;
 use futures_util::future::{Either, pending, select, try_join};
@@ -44,6 +44,8 @@ pub(super) struct Stage {
     pub(super) limits: Limits,
     pub(super) metadata: Vec<MetadataEntry>,
     pub(super) deadline: Deadline,
+    /// What the guest may ask of the node.
+    pub(super) calls: Option<Arc<dyn HostCalls>>,
 }
 
 impl Stage {
@@ -69,6 +71,7 @@ impl Stage {
         let version = self.ready.active.version;
         let fed = feed(requests, to_guest, method.clone(), self.limits.input_bytes);
         let job = self.ready.job(Bytes::new(), self.metadata, self.deadline, self.limits);
+        let job = Job { calls: self.calls, ..job };
         let guest = async { Ok(self.executor.stream(job, Streams { inbound, outbound }).await) };
         // The guest's end of the stream closes with it, and then so does the pump, after the last reply.
         let answered = try_join(guest, pump(from_guest, replies, method, self.deadline));
@@ -91,6 +94,7 @@ impl Ready {
             metadata,
             deadline,
             limits,
+            calls: None,
         }
     }
 }

@@ -89,6 +89,11 @@ name!(
     |raw| check_label(raw, 128)
 );
 name!(
+    /// Name of a secret within its namespace: a namespace's grammar.
+    SecretName,
+    |raw| check_label(raw, 63)
+);
+name!(
     /// Name of a collection within its namespace: a namespace's grammar, up to 128 bytes. Source: semantics.md section 1.
     CollectionName,
     |raw| check_label(raw, 128)

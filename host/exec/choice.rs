@@ -298,6 +298,7 @@ mod tests {
             metadata: Vec::new(),
             deadline: Deadline::after(limits.deadline()),
             limits,
+            calls: None,
         }
     }
 

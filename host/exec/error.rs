@@ -29,6 +29,9 @@ pub enum ExecError {
     /// Too many calls wait already.
     #[error("the node is busy: too many calls are running or waiting, try again later")]
     Busy,
+    /// Calls inside of calls.
+    #[error("the call is inside of {0} others already, deeper ones are not made")]
+    TooDeep(usize),
     /// A limit of the call was spent.
     #[error("{what} (limits.{key} = {limit})")]
     Limit {

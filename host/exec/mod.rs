@@ -9,6 +9,7 @@ pub mod compile;
 mod config;
 pub mod container;
 mod error;
+pub mod host_calls;
 mod load;
 mod log;
 pub mod memexec;
@@ -24,7 +25,9 @@ pub use crate::domain::BoxFuture;
 use crate::domain::{Deadline, Digest, ImageRef, Kind, Limits, MetadataEntry, Namespace, Outcome};
 use bytes::Bytes;
 pub use error::{Cause, ExecError, ExecFailure};
+pub use host_calls::HostCalls;
 use std::path::PathBuf;
+use std::sync::Arc;
 use tokio::sync::mpsc;
 
 /// Code to run, by identity.
@@ -75,6 +78,8 @@ pub struct Job {
     pub deadline: Deadline,
     /// What it may use.
     pub limits: Limits,
+    /// Answers what it asks of the node; `None`: it may ask for nothing but `context` and `log`.
+    pub calls: Option<Arc<dyn HostCalls>>,
 }
 
 /// The two message streams of a streaming call. Both channels are bounded: whoever is slower slows the other.

@@ -28,6 +28,7 @@ mod raw;
 mod record;
 mod reflection;
 mod registry;
+mod secrets;
 mod server;
 mod status;
 mod verdict;
@@ -51,7 +52,7 @@ use crate::dispatch::deployments::Deployments;
 use crate::domain::{Limits, Namespace};
 use crate::lifecycle::Lifecycle;
 use crate::registry::Registry;
-use crate::tenancy::Tenancy;
+use crate::tenancy::{Secrets, Tenancy};
 use collection_repo::RepoService;
 use collection_service::CollectionService;
 use dispatcher::DispatcherService;
@@ -59,6 +60,7 @@ use health::{HealthService, Liveness};
 use keys::KeysService;
 use native::Native;
 use pb::admin::v1::keys_server::KeysServer;
+use pb::admin::v1::secrets_server::SecretsServer;
 use pb::collection_repo_server::CollectionRepoServer;
 use pb::collection_service_server::CollectionServiceServer;
 use pb::collective_dispatcher_server::CollectiveDispatcherServer;
@@ -69,6 +71,7 @@ use plugins::PluginsService;
 use record::CollectionsService;
 use reflection::ReflectionService;
 use registry::RegistryService;
+use secrets::SecretsService;
 use std::sync::Arc;
 use tokio::sync::watch;
 use tonic::codec::CompressionEncoding;
@@ -84,6 +87,8 @@ const MESSAGE_MAX: usize = 4 << 20;
 const REPLY_MAX: usize = (8 << 20) + (64 << 10);
 /// Largest listing. 64 MiB: all services of the largest namespace; ListServices has no pages.
 const LISTING_MAX: usize = 64 << 20;
+/// Largest request about a secret: the value and two names.
+const SECRET_REQUEST_MAX: usize = 16 << 10;
 /// Room for what stands around a chunk of an upload.
 const CHUNK_FRAME: usize = 64;
 /// Room for the rest of a `ServeRequest` beside its binary.
@@ -111,6 +116,8 @@ pub struct Services {
     pub artifacts: Arc<Artifacts>,
     /// Decides.
     pub tenancy: Tenancy,
+    /// Keeps what plugins use and nobody reads.
+    pub secrets: Secrets,
     /// What the node calls itself.
     pub collector_id: String,
     /// Where others reach the node: `host:port`.
@@ -161,6 +168,8 @@ pub fn door(services: Services, default: &Namespace) -> Door {
     let collections = CollectionService::new(collections, pages.clone());
     let keys = KeysService::new(tenancy.clone(), pages.clone());
     let keys = KeysServer::new(keys).accept_compressed(GZIP).max_decoding_message_size(MESSAGE_MAX);
+    let secrets = SecretsService::new(services.secrets, tenancy.clone());
+    let secrets = SecretsServer::new(secrets).max_decoding_message_size(SECRET_REQUEST_MAX);
     let plugins = PluginsService::new(deployments, artifacts, tenancy.clone(), pages, binary_max);
     let registry = RegistryService::new(registry, tenancy, default.clone());
     let dispatcher = CollectiveDispatcherServer::new(DispatcherService::new(dispatcher, services.collector_id))
@@ -188,6 +197,7 @@ pub fn door(services: Services, default: &Namespace) -> Door {
         .add_service(reflection.v1())
         .add_service(reflection.v1alpha())
         .add_service(plugins)
+        .add_service(secrets)
         .add_service(dispatcher)
         .add_service(registry)
         .add_service(collections)

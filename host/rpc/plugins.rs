@@ -6,10 +6,10 @@ use super::page::Pages;
 use super::pb::plugin::v1 as pb;
 use super::status;
 use crate::dispatch::artifacts::{Artifact, ArtifactError, Artifacts, Stored};
-use crate::dispatch::deployments::{self, DeployError, Deployed, Deployment, Deployments, Order};
+use crate::dispatch::deployments::{self, DeployError, Deployed, Deployment, Deployments, GrantChange, Order};
 use crate::domain::{DeploymentName, Digest, Namespace};
 use crate::registry::{Action, Schema, timestamp};
-use crate::tenancy::{Caller, Permit, Tenancy, Verb};
+use crate::tenancy::{Caller, Grant, Grants, Permit, Tenancy, Verb};
 use bytes::{Bytes, BytesMut};
 use pb::deploy_request::Part;
 use std::sync::Arc;
@@ -48,6 +48,25 @@ impl PluginsService {
     fn find(&self, permit: &Permit, name: &DeploymentName, id: &RequestId) -> Result<Arc<Deployment>, Status> {
         let found = self.deployments.get(permit.namespace(), name).ok_or(DeployError::NotFound);
         found.map_err(|why| status::deploy(why, id))
+    }
+
+    async fn regrant(
+        &self,
+        caller: &Caller,
+        namespace: &str,
+        name: &str,
+        change: GrantChange,
+        id: &RequestId,
+    ) -> Result<pb::Deployment, Status> {
+        let permit = self.permit(caller, namespace, Verb::Manage, id)?;
+        let name = convert::required("name", name).map_err(|why| status::bad_request(why, id))?;
+        if matches!(&change, GrantChange::Give(none) if none.is_empty())
+            || matches!(&change, GrantChange::Take(none) if none.is_empty())
+        {
+            return Err(status::bad_request(BadRequest::Required("grants"), id));
+        }
+        let done = self.deployments.regrant(permit, name, change).await;
+        done.map(|deployment| convert_deployment(&deployment)).map_err(|why| status::deploy(why, id))
     }
 
     /// What is known of a version's code.
@@ -145,6 +164,10 @@ impl pb::plugins_server::Plugins for PluginsService {
         };
         let permit = self.permit(&caller, &header.namespace, Verb::Deploy, &id)?;
         let bad = |why| status::bad_request(why, &id);
+        let grants = grants(&header.grants).map_err(|why| status::deploy(why, &id))?;
+        if !grants.is_empty() {
+            self.permit(&caller, &header.namespace, Verb::Manage, &id)?;
+        }
         let name = match header.name.as_str() {
             "" => None,
             name => Some(convert::required("header.name", name).map_err(bad)?),
@@ -156,7 +179,7 @@ impl pb::plugins_server::Plugins for PluginsService {
             image => Stored::image(convert::image("header.image", image).map_err(bad)?),
         };
         let validate_only = validate_only || header.validate_only;
-        let order = Order { name, stored, services, validate_only, keep_inactive: header.keep_inactive };
+        let order = Order { name, stored, services, validate_only, keep_inactive: header.keep_inactive, grants };
         let deployed = self.deployments.deploy(permit, order).await;
         deployed.map(|deployed| Response::new(convert_deployed(deployed))).map_err(|why| status::deploy(why, &id))
     }
@@ -217,6 +240,23 @@ impl pb::plugins_server::Plugins for PluginsService {
         done.map(|()| Response::new(pb::UndeployResponse {})).map_err(|why| status::deploy(why, &id))
     }
 
+    async fn grant(&self, request: Request<pb::GrantRequest>) -> Result<Response<pb::GrantResponse>, Status> {
+        let id = edge::request_id(&request);
+        let caller = edge::caller(&request)?;
+        let pb::GrantRequest { namespace, name, grants: texts } = request.into_inner();
+        let change = grants(&texts).map(GrantChange::Give).map_err(|why| status::deploy(why, &id))?;
+        let deployment = Some(self.regrant(&caller, &namespace, &name, change, &id).await?);
+        Ok(Response::new(pb::GrantResponse { deployment }))
+    }
+
+    async fn revoke(&self, request: Request<pb::RevokeRequest>) -> Result<Response<pb::RevokeResponse>, Status> {
+        let id = edge::request_id(&request);
+        let caller = edge::caller(&request)?;
+        let pb::RevokeRequest { namespace, name, grants } = request.into_inner();
+        let deployment = self.regrant(&caller, &namespace, &name, GrantChange::Take(grants), &id).await?;
+        Ok(Response::new(pb::RevokeResponse { deployment: Some(deployment) }))
+    }
+
     async fn inspect(&self, request: Request<pb::InspectRequest>) -> Result<Response<pb::InspectResponse>, Status> {
         use pb::inspect_request::Artifact as Wanted;
         let id = edge::request_id(&request);
@@ -224,6 +264,7 @@ impl pb::plugins_server::Plugins for PluginsService {
         let request = request.into_inner();
         let permit = self.permit(&caller, &request.namespace, Verb::Discover, &id)?;
         let bad = |why| status::bad_request(why, &id);
+        let mut grants = Grants::default();
         let artifact = match request.artifact {
             None => return Err(bad(BadRequest::Required("digest or name"))),
             Some(Wanted::Digest(text)) => {
@@ -235,6 +276,7 @@ impl pb::plugins_server::Plugins for PluginsService {
                 let found = self.find(&permit, &name, &id)?;
                 let version = found.version(found.active).ok_or(DeployError::NotFound);
                 let version = version.map_err(|why| status::deploy(why, &id))?;
+                grants = found.grants.clone();
                 self.artifact(&permit, version).await.map_err(|why| status::deploy(why.into(), &id))?
             }
         };
@@ -245,7 +287,7 @@ impl pb::plugins_server::Plugins for PluginsService {
             kind: artifact.kind.name().to_owned(),
             size_bytes: artifact.bytes,
             services: services.iter().map(|service| service.name.to_string()).collect(),
-            powers: deployments::powers(&artifact).iter().map(convert_power).collect(),
+            powers: deployments::powers(&artifact.imports, &grants).iter().map(convert_power).collect(),
             descriptors: schema.map(|schema| schema.encoded().clone()).unwrap_or_default(),
         }))
     }
@@ -256,7 +298,8 @@ fn fitting(found: &[Arc<Deployment>]) -> usize {
     let length = |names: &[Arc<str>]| names.iter().map(|name| name.len() + 4).sum::<usize>();
     let imports = |version: &deployments::Version| version.imports.iter().map(|import| import.len() + 4).sum::<usize>();
     let of = |v: &deployments::Version| 128 + length(&v.services) + length(&v.files) + imports(v);
-    let sizes = found.iter().map(|one| 256 + one.versions.iter().map(of).sum::<usize>());
+    let grants = |one: &Deployment| one.grants.iter().map(|grant| grant.to_string().len() + 4).sum::<usize>();
+    let sizes = found.iter().map(|one| 256 + grants(one) + one.versions.iter().map(of).sum::<usize>());
     let sums = sizes.scan(0, |sum, size| {
         *sum += size;
         Some(*sum)
@@ -264,8 +307,16 @@ fn fitting(found: &[Arc<Deployment>]) -> usize {
     sums.take_while(|sum| *sum <= PAGE_BYTES).count().max(1)
 }
 
+fn grants(texts: &[String]) -> Result<Vec<Grant>, DeployError> {
+    texts.iter().map(|text| Ok(text.parse()?)).collect()
+}
+
 fn convert_power(power: &deployments::Power) -> pb::Power {
-    pb::Power { import: power.import.clone(), granted: power.granted }
+    pb::Power {
+        import: power.import.clone(),
+        granted: power.granted,
+        grant: power.grant.unwrap_or_default().to_owned(),
+    }
 }
 
 fn convert_deployed(deployed: Deployed) -> pb::DeployResponse {
@@ -309,5 +360,6 @@ fn convert_deployment(deployment: &Deployment) -> pb::Deployment {
         created_at: Some(timestamp(deployment.created_at)),
         updated_at: Some(timestamp(deployment.updated_at)),
         newest_version: deployment.newest,
+        grants: deployment.grants.iter().map(ToString::to_string).collect(),
     }
 }

@@ -14,7 +14,7 @@ use crate::domain::{Fault, FaultCode, Receipt, cut, one_line};
 use crate::exec::{ExecError, ExecFailure};
 use crate::registry::{CallError, RegistryError};
 use crate::store::StoreError;
-use crate::tenancy::KeyError;
+use crate::tenancy::{KeyError, Refused, SecretError};
 use bytes::Bytes;
 use prost::Message as _;
 use std::collections::HashMap;
@@ -113,6 +113,7 @@ pub(super) fn deploy(why: DeployError, id: &RequestId) -> Status {
         DeployError::Registry(why) => failure.explain(why),
         DeployError::Artifact(ArtifactError::Busy) | DeployError::Exec(ExecError::Busy) => failure.retry(),
         DeployError::Imports(missing) => failure.unmet("IMPORT", missing),
+        DeployError::Grant(_) if failure.code == Code::InvalidArgument => failure.violation("grants"),
         _ => {}
     }
     failure.status()
@@ -129,6 +130,22 @@ pub(super) fn key(why: KeyError, id: &RequestId) -> Status {
         _ => {}
     }
     failure.status()
+}
+
+/// A secret that was not set or deleted.
+pub(super) fn secret(why: SecretError, id: &RequestId) -> Status {
+    let mut failure = Failure::new(verdict::secret(&why), &why, id);
+    match &why {
+        SecretError::Value => failure.violation("value"),
+        SecretError::Store(StoreError::Busy) => failure.retry(),
+        _ => {}
+    }
+    failure.status()
+}
+
+/// Somebody who may not.
+pub(super) fn refused(why: Refused, id: &RequestId) -> Status {
+    Failure::new(verdict::refused(&why), &why, id).status()
 }
 
 /// Whether it is for the operator to look at. A guest may say INTERNAL of itself.
@@ -187,6 +204,9 @@ impl Failure {
             DispatchError::Exec(ExecFailure { error: ExecError::Busy, .. })
             | DispatchError::Artifact(ArtifactError::Busy)
             | DispatchError::Draining => self.retry(),
+            DispatchError::Exec(ExecFailure { error: ExecError::Imports(missing), .. }) => {
+                self.unmet("IMPORT", missing)
+            }
             DispatchError::Call(CallError::WrongInputType { .. }) => self.violation("input.type_url"),
             DispatchError::Call(CallError::BadInput { field, .. }) => self.violation(field),
             DispatchError::Artifact(_) if self.code == Code::InvalidArgument => self.violation("service_binary"),

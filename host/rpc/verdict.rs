@@ -8,7 +8,7 @@ use crate::dispatch::deployments::DeployError;
 use crate::exec::ExecError;
 use crate::registry::{CallError, RegistryError, VetError};
 use crate::store::{Refusal, StoreError};
-use crate::tenancy::{KeyError, Refused};
+use crate::tenancy::{BadGrant, KeyError, Refused, SecretError};
 use tonic::Code;
 
 /// Code and `ErrorInfo.reason`.
@@ -95,6 +95,7 @@ pub(super) fn exec(why: &ExecError) -> Verdict {
         ExecError::Idle(_) => (Code::DeadlineExceeded, "STREAM_IDLE"),
         ExecError::Draining => (Code::Unavailable, "DRAINING"),
         ExecError::Busy => (Code::ResourceExhausted, "BUSY"),
+        ExecError::TooDeep(_) => (Code::ResourceExhausted, "CALL_DEPTH"),
         ExecError::Limit { reason, .. } | ExecError::CompileLimit { reason, .. } => (Code::ResourceExhausted, reason),
         ExecError::Trap(_) => (Code::Unknown, "GUEST_TRAP"),
         ExecError::Exit { .. } => (Code::Unknown, "GUEST_EXIT"),
@@ -121,6 +122,11 @@ pub(super) fn deploy(why: &DeployError) -> Verdict {
         DeployError::Registry(why) => registry(why),
         DeployError::Exec(why) => exec(why),
         DeployError::Imports(_) => (Code::FailedPrecondition, "IMPORTS_NOT_GRANTED"),
+        DeployError::Grant(BadGrant::TooMany) => (Code::ResourceExhausted, "TOO_MANY"),
+        DeployError::Grant(BadGrant::Unknown(_)) => (Code::NotFound, "GRANT_NOT_FOUND"),
+        DeployError::Grant(BadGrant::Kind(_) | BadGrant::Name { .. } | BadGrant::Part { .. }) => {
+            (Code::InvalidArgument, "INVALID_ARGUMENT")
+        }
         DeployError::NoServices => (Code::FailedPrecondition, "NO_SERVICES"),
         DeployError::NotRegistered(_) => (Code::FailedPrecondition, "NOT_REGISTERED"),
         DeployError::ServicesGiven | DeployError::Name(_) => (Code::InvalidArgument, "INVALID_ARGUMENT"),
@@ -131,6 +137,16 @@ pub(super) fn deploy(why: &DeployError) -> Verdict {
         DeployError::NoVersion { .. } => (Code::NotFound, "VERSION_NOT_FOUND"),
         DeployError::IsActive(_) => (Code::FailedPrecondition, "VERSION_ACTIVE"),
         DeployError::Internal(_) => (Code::Internal, "INTERNAL"),
+    }
+}
+
+pub(super) fn secret(why: &SecretError) -> Verdict {
+    match why {
+        SecretError::Value => (Code::InvalidArgument, "INVALID_ARGUMENT"),
+        SecretError::TooMany => (Code::ResourceExhausted, "TOO_MANY"),
+        SecretError::NotFound => (Code::NotFound, "SECRET_NOT_FOUND"),
+        SecretError::Store(why) => store(why),
+        SecretError::Internal => (Code::Internal, "INTERNAL"),
     }
 }
 

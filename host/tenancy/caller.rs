@@ -2,7 +2,7 @@
 
 use super::audit::Trail;
 use super::{Binding, Verb};
-use crate::domain::{Namespace, now, one_line};
+use crate::domain::{DeploymentName, Namespace, now, one_line};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -47,6 +47,14 @@ pub enum Principal {
         /// What the configuration names it by.
         identity: Arc<str>,
     },
+    /// Code of a deployment, in a host call. What it may do is its grants', whoever called it; here only that it stays in
+    /// its namespace.
+    Deployment {
+        /// Where.
+        namespace: Namespace,
+        /// Which.
+        name: DeploymentName,
+    },
     /// The node itself.
     Node,
 }
@@ -58,6 +66,7 @@ impl fmt::Display for Principal {
             Self::Key { id } => write!(f, "key:{id}"),
             Self::Token { subject, .. } => write!(f, "token:{}", one_line(subject, 256)),
             Self::Certificate { identity } => write!(f, "certificate:{}", one_line(identity, 256)),
+            Self::Deployment { namespace, name } => write!(f, "deployment:{namespace}/{name}"),
             Self::Node => f.write_str("node"),
         }
     }
@@ -73,6 +82,11 @@ impl Caller {
     /// * `life`: until when; `None`: as long as the node.
     pub(super) fn new(principal: Principal, bindings: Vec<Binding>, life: Option<Life>) -> Self {
         Self { who: Arc::new(Who { principal, bindings, life }), trail: None }
+    }
+
+    /// The code of a deployment. Only for what answers host calls.
+    pub fn deployment(namespace: Namespace, name: DeploymentName) -> Self {
+        Self::new(Principal::Deployment { namespace, name }, Vec::new(), None)
     }
 
     /// What it showed.

@@ -9,18 +9,22 @@ pub mod audit;
 mod caller;
 mod certificates;
 mod config;
+mod grants;
 mod keys;
 mod manage;
 mod role;
 mod secret;
+mod secrets;
 mod tokens;
 mod verb;
 
 pub use caller::{Caller, Principal};
 pub use config::{Algorithm, BadSetting, Bindings, Config, Jwt, Mode};
+pub use grants::{BadGrant, GRANTS_MAX, Grant, Grants, NotGranted, Origin};
 pub use keys::{Key, Keys, NewKey};
 pub use role::{BINDINGS_MAX, Binding, NoBinding, Role, Scope};
 pub use secret::Secret;
+pub use secrets::{SECRET_MAX, SECRET_MIN, SECRETS_MAX, SecretError, Secrets};
 pub use tokens::token_claims;
 pub use verb::Verb;
 
@@ -253,6 +257,9 @@ impl Policy {
             Principal::Key { .. } | Principal::Token { .. } | Principal::Certificate { .. } => {
                 !caller.has_ended() && caller.is_bound(namespace, verb)
             }
+            Principal::Deployment { namespace: own, .. } => {
+                matches!(verb, Verb::Read | Verb::Write | Verb::Invoke) && own == namespace && !namespace.is_system()
+            }
         }
     }
 }
@@ -260,6 +267,19 @@ impl Policy {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn h09_code_stays_in_its_namespace() {
+        let (tenancy, acme) = (Tenancy::default(), "acme".parse::<Namespace>().unwrap());
+        let code = Caller::deployment(acme.clone(), "orders".parse().unwrap());
+        for verb in Verb::ALL {
+            let may = matches!(verb, Verb::Read | Verb::Write | Verb::Invoke);
+            assert_eq!(tenancy.authorize(&code, &acme, verb).is_ok(), may, "{verb:?}");
+            for other in ["rival", "Acme", "system"] {
+                assert!(tenancy.authorize(&code, &other.parse().unwrap(), verb).is_err(), "{verb:?} in {other}");
+            }
+        }
+    }
 
     #[test]
     fn nobody_runs_code_in_system() {

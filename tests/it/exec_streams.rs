@@ -98,6 +98,7 @@ fn job(method: &str) -> Job {
         metadata: vec![],
         deadline: Deadline::after(PATIENCE),
         limits: Limits::default(),
+        calls: None,
     }
 }
 

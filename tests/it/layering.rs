@@ -10,6 +10,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("lifecycle", vec![]),
         ("telemetry", vec!["domain"]),
         ("data", vec![]),
+        ("net", vec!["domain"]),
         ("exec", vec!["domain", "lifecycle"]),
         ("tenancy", vec!["domain", "lifecycle", "store"]),
         ("store", vec!["domain"]),
@@ -17,8 +18,12 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("dispatch", vec!["domain", "tenancy", "registry", "exec", "store", "lifecycle"]),
         ("collections", vec!["domain", "tenancy", "registry", "dispatch", "store", "lifecycle"]),
         ("rpc", vec!["domain", "tenancy", "registry", "dispatch", "exec", "store", "lifecycle", "collections"]),
+        (
+            "guest_calls",
+            vec!["domain", "tenancy", "registry", "dispatch", "exec", "store", "lifecycle", "collections", "net"],
+        ),
         ("selfcheck", vec!["rpc", "tenancy"]),
-        ("config", vec!["domain", "exec", "dispatch", "registry", "rpc", "telemetry", "tenancy", "collections"]),
+        ("config", vec!["domain", "exec", "dispatch", "registry", "rpc", "telemetry", "tenancy", "collections", "net"]),
         (
             "node",
             vec![
@@ -28,7 +33,9 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
                 "dispatch",
                 "domain",
                 "exec",
+                "guest_calls",
                 "lifecycle",
+                "net",
                 "registry",
                 "rpc",
                 "selfcheck",
@@ -96,8 +103,8 @@ fn only_rpc_speaks_grpc() {
     let host = Path::new(env!("CARGO_MANIFEST_DIR")).join("host");
     let mut files = Vec::new();
     sources(&host, &mut files);
-    // The client side: the node calling itself, the command line, and the health entries that the node sets.
-    let clients = ["rpc", "cli", "selfcheck.rs", "node.rs"];
+    // The client side: the node calling itself, the command line, the health entries that the node sets, and plain HTTP.
+    let clients = ["rpc", "cli", "selfcheck.rs", "node.rs", "net"];
     let wrong: Vec<PathBuf> = files
         .into_iter()
         .filter(|file| !clients.iter().any(|client| file.starts_with(host.join(client))))

@@ -261,6 +261,17 @@ async fn fuel_below_and_above_the_limit_and_where_it_is_not_counted() {
 }
 
 #[tokio::test]
+async fn h02_a_million_pollables_end_at_a_limit_or_at_the_deadline() {
+    let node = TestNode::start().await;
+    let misbehave = plugin("misbehave");
+    fine(&node, "Sleep", 0).await;
+    let call = Call::new(&misbehave, "PollMany", amount(1_000_000)).timeout(Duration::from_secs(2));
+    let status = call.run(&node.client).await.unwrap_err();
+    assert!([Code::ResourceExhausted, Code::DeadlineExceeded].contains(&status.code()), "{status:?}");
+    goes_on(&node).await;
+}
+
+#[tokio::test]
 async fn h03_random_at_and_above_the_limit() {
     let node = TestNode::start_with(|config| config.limits.random_bytes = 4_096).await;
     assert_eq!(fine(&node, "HugeRandom", 4_096).await, 4_096);
@@ -280,7 +291,7 @@ async fn h08_sockets_are_refused_by_name_before_anything_runs() {
 }
 
 #[tokio::test]
-async fn a_guest_sees_no_files_environment_or_arguments() {
+async fn h05_a_guest_sees_no_files_environment_or_arguments() {
     let node = TestNode::start().await;
     let called = node.call(&plugin("misbehave"), "ReadSecrets", json!({})).await.unwrap();
     assert_eq!(called.reply, json!({ "amount": "0", "text": "" }));

@@ -28,7 +28,9 @@ mod deploy_cli;
 mod discovery;
 mod durability;
 mod exec_streams;
+mod fetch;
 mod fuzz;
+mod grants;
 mod hostile_native;
 #[cfg(target_arch = "x86_64")] // its programs are machine code
 mod jail;

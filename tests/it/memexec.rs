@@ -45,6 +45,7 @@ impl Memory {
             metadata: Vec::new(),
             deadline: Deadline::after(Duration::from_secs(30)),
             limits: Limits::default(),
+            calls: None,
         }
     }
 

@@ -39,6 +39,10 @@ pub(in crate::cli) struct Args {
     /// Add the version and leave the active one as it is
     #[arg(long)]
     inactive: bool,
+    /// What the plugin may reach, beside what it may already; may be repeated: config=KEY=VALUE, secret=NAME,
+    /// collections=NAME:write, dispatch=SERVICE, http=https://HOST
+    #[arg(long, value_name = "GRANT")]
+    grant: Vec<String>,
 }
 
 /// A plugin with the name that it goes by.
@@ -60,6 +64,7 @@ pub(super) async fn run(args: Args, output: &Output, ui: &Ui) -> anyhow::Result<
         services: args.service.clone(),
         dry_run: args.dry_run,
         inactive: args.inactive,
+        grants: args.grant.clone(),
     };
     let client = NodeClient::connect(&args.place.node).await?;
     let digest = plugin.code.digest();

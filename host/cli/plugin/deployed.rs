@@ -149,6 +149,7 @@ fn value(deployment: &pb::Deployment) -> Value {
         "namespace": deployment.namespace,
         "name": deployment.name,
         "active_version": deployment.active_version,
+        "grants": deployment.grants,
         "versions": versions.collect::<Vec<_>>(),
         "created_at": deployment.created_at.map(|time| time.to_string()),
         "updated_at": deployment.updated_at.map(|time| time.to_string()),

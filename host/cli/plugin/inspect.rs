@@ -4,9 +4,10 @@ use super::super::client::{ClientError, NodeClient, request};
 use super::super::json::Plugin;
 use super::super::output::Output;
 use super::super::place::{NAMESPACE, NODE};
+use super::upload::standing;
 use crate::dispatch::artifacts::{Artifact, Component, Elf};
 use crate::domain::{Kind, one_line};
-use crate::exec::wasm::is_granted;
+use crate::exec::wasm::{Import, import};
 use crate::registry::{Method, Schema, Service};
 use crate::rpc::pb::plugin::v1 as pb;
 use pb::inspect_request::Artifact as Wanted;
@@ -34,7 +35,7 @@ struct Known {
     digest: String,
     bytes: u64,
     schema: Option<Schema>,
-    imports: Vec<(String, bool)>,
+    imports: Vec<pb::Power>,
     /// What it offers to a host; of a component's file only.
     exports: Option<Vec<String>>,
     /// The machine that it is for; of a native binary only.
@@ -59,7 +60,11 @@ fn local(file: &Path) -> anyhow::Result<Known> {
         Kind::WasmHandler | Kind::WasmCommand => Some(Component::read(&plugin.bytes)?.exports),
         Kind::NativeElf | Kind::Image => None,
     };
-    let imports = imports.into_iter().map(|import| (import.clone(), is_granted(&import)));
+    let imports = imports.into_iter().map(|name| match import(&name) {
+        Import::Free => pb::Power { import: name, granted: true, grant: String::new() },
+        Import::ByGrant(kind) => pb::Power { import: name, granted: false, grant: kind.to_owned() },
+        Import::Unknown => pb::Power { import: name, granted: false, grant: String::new() },
+    });
     Ok(Known {
         kind: kind.name().to_owned(),
         digest: format!("sha256:{digest}"),
@@ -85,7 +90,7 @@ async fn remote(args: &Args, artifact: Wanted) -> anyhow::Result<Known> {
         digest: found.digest,
         bytes: found.size_bytes,
         schema,
-        imports: found.powers.into_iter().map(|power| (power.import, power.granted)).collect(),
+        imports: found.powers,
         exports: None,
         machine: None,
     })
@@ -97,7 +102,7 @@ impl Known {
     }
 
     fn missing(&self) -> Vec<&str> {
-        self.imports.iter().filter(|(_, granted)| !granted).map(|(import, _)| import.as_str()).collect()
+        self.imports.iter().filter(|power| !power.granted).map(|power| power.import.as_str()).collect()
     }
 
     fn text(&self) -> String {
@@ -115,14 +120,15 @@ impl Known {
                 let _ = writeln!(text, "          {}", one_line(&signature(method), 1_024));
             }
         }
-        for (import, granted) in &self.imports {
-            let _ =
-                writeln!(text, "import    {}{}", one_line(import, 256), if *granted { "" } else { "   NOT GRANTED" });
+        for power in &self.imports {
+            let _ = writeln!(text, "import    {}{}", one_line(&power.import, 256), standing(power));
         }
+        let never = self.imports.iter().any(|power| !power.granted && power.grant.is_empty());
         text.push_str(match (self.kind.as_str(), self.missing().is_empty()) {
             ("NativeElf", _) => "needs     a node that runs native binaries (setting exec.native)",
             ("Image", _) => "needs     a node that runs this image (setting exec.container.images)",
             (_, true) => "needs     nothing that a node does not give to every plugin",
+            (_, false) if !never => "needs     the grants named above (`collector plugin deploy --grant`)",
             (_, false) => "needs     the imports marked above, which this version of the node cannot give",
         });
         text
@@ -146,7 +152,7 @@ impl Known {
             "digest": self.digest,
             "bytes": self.bytes,
             "services": services.collect::<Vec<_>>(),
-            "imports": self.imports.iter().map(|(import, _)| import).collect::<Vec<_>>(),
+            "imports": self.imports.iter().map(|power| &power.import).collect::<Vec<_>>(),
             "not_granted": self.missing(),
         });
         if let Some(exports) = &self.exports {

@@ -2,6 +2,7 @@
 
 mod deploy;
 mod deployed;
+mod grant;
 mod inspect;
 mod new;
 mod upload;
@@ -44,6 +45,10 @@ pub(super) enum Command {
     Activate(deployed::ActivateArgs),
     /// Take a deployment away, or one version of it
     Undeploy(deployed::UndeployArgs),
+    /// Let the code of a deployment reach more
+    Grant(grant::Args),
+    /// Take grants away; calls that run notice at their next step out
+    Revoke(grant::Args),
 }
 
 pub(super) async fn run(command: Command, output: &Output, ui: &Ui) -> anyhow::Result<()> {
@@ -54,6 +59,8 @@ pub(super) async fn run(command: Command, output: &Output, ui: &Ui) -> anyhow::R
         Command::List(args) => deployed::list(args, output).await,
         Command::Activate(args) => deployed::activate(args, output).await,
         Command::Undeploy(args) => deployed::undeploy(args, output).await,
+        Command::Grant(args) => grant::grant(args, output).await,
+        Command::Revoke(args) => grant::revoke(args, output).await,
         Command::Build { dir, native, package } => {
             let options = BuildOptions { native, packages: package, quiet: ui.is_quiet(), target_dir: None };
             let ui = ui.clone();

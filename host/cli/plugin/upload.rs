@@ -25,6 +25,8 @@ pub(in crate::cli) struct Deploy {
     pub(in crate::cli) dry_run: bool,
     /// Add the version, leave the active one.
     pub(in crate::cli) inactive: bool,
+    /// To be given beside those that the deployment has.
+    pub(in crate::cli) grants: Vec<String>,
 }
 
 /// What answers.
@@ -66,6 +68,7 @@ pub(in crate::cli) async fn deploy(
         validate_only: what.dry_run,
         keep_inactive: what.inactive,
         image,
+        grants: what.grants.clone(),
     };
     match (send(client, tokio_stream::once(part(Part::Header(header.clone()))), &what.namespace).await, code) {
         (Err(ClientError::Call(status)), Code::Bytes(bytes)) if is_unknown_artifact(&status) => {
@@ -116,10 +119,19 @@ pub(in crate::cli) fn plan_text(plan: &pb::Plan) -> String {
         let _ = writeln!(text, "  BREAKING {}", one_line(line, 1_024));
     }
     for power in &plan.powers {
-        let missing = if power.granted { "" } else { "   NOT GRANTED" };
-        let _ = writeln!(text, "  import {}{missing}", one_line(&power.import, 256));
+        let _ = writeln!(text, "  import {}{}", one_line(&power.import, 256), standing(power));
     }
     text
+}
+
+/// What is to be said of an import beside its name.
+pub(super) fn standing(power: &pb::Power) -> String {
+    match (power.granted, power.grant.as_str()) {
+        (true, "") => String::new(),
+        (true, grant) => format!("   granted by {}=", one_line(grant, 32)),
+        (false, "") => "   NOT GRANTED".to_owned(),
+        (false, grant) => format!("   NOT GRANTED, needs --grant {}=...", one_line(grant, 32)),
+    }
 }
 
 /// A plan for programs.
@@ -133,7 +145,10 @@ pub(in crate::cli) fn plan_value(plan: &pb::Plan) -> Value {
         };
         json!({ "action": action, "service": change.service, "method": change.method })
     });
-    let powers = plan.powers.iter().map(|power| json!({ "import": power.import, "granted": power.granted }));
+    let powers = plan
+        .powers
+        .iter()
+        .map(|power| json!({ "import": power.import, "granted": power.granted, "grant": power.grant }));
     json!({
         "changes": changes.collect::<Vec<_>>(),
         "breaking": plan.breaking,
@@ -164,8 +179,8 @@ mod tests {
             changes: vec![change(pb::change::Action::Added, "New"), change(pb::change::Action::Removed, "")],
             breaking: vec!["gone".into()],
             powers: vec![
-                pb::Power { import: "wasi:io/poll".into(), granted: true },
-                pb::Power { import: "wasi:sockets/tcp".into(), granted: false },
+                pb::Power { import: "wasi:io/poll".into(), granted: true, grant: String::new() },
+                pb::Power { import: "wasi:sockets/tcp".into(), granted: false, grant: String::new() },
             ],
         };
         let text =

@@ -4,11 +4,11 @@ use super::error::DeployError;
 use super::{Deployment, Deployments, Version, record};
 use crate::dispatch::artifacts::{Artifact, Stored};
 use crate::domain::{DeploymentName, Digest, ImageRef, Namespace, ServiceName};
-use crate::exec::wasm::is_granted;
+use crate::exec::wasm::{Import, import};
 use crate::exec::{Code, ExecError, Origin};
 use crate::registry::{Change, Edit, RegistryError, Snapshot, Staged, now};
 use crate::store::{Change as StoreChange, StoreError};
-use crate::tenancy::Permit;
+use crate::tenancy::{Grant, Grants, Permit};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -25,6 +25,17 @@ pub struct Order {
     pub validate_only: bool,
     /// Leave the active version as it is.
     pub keep_inactive: bool,
+    /// Beside those that the deployment has.
+    pub grants: Vec<Grant>,
+}
+
+/// What is to become of the grants of a deployment.
+#[derive(Debug)]
+pub enum GrantChange {
+    /// These come.
+    Give(Vec<Grant>),
+    /// These go; as [`Grants::without`] takes them.
+    Take(Vec<String>),
 }
 
 /// A version to be.
@@ -33,6 +44,7 @@ struct New {
     image: Option<ImageRef>,
     services: Vec<ServiceName>,
     keep_inactive: bool,
+    grants: Vec<Grant>,
 }
 
 /// What a deployment changes.
@@ -51,8 +63,10 @@ pub struct Plan {
 pub struct Power {
     /// As the component names it.
     pub import: String,
-    /// Whether this node gives it.
+    /// Whether the deployment has it.
     pub granted: bool,
+    /// The kind of grant that it takes; `None`: none, or no grant gives it.
+    pub grant: Option<&'static str>,
 }
 
 /// What a deployment did, or would do.
@@ -64,10 +78,26 @@ pub struct Deployed {
     pub plan: Plan,
 }
 
-/// What an artifact wants of the node.
-pub fn powers(artifact: &Artifact) -> Vec<Power> {
-    let power = |import: &String| Power { import: import.clone(), granted: is_granted(import) };
-    artifact.imports.iter().map(power).collect()
+/// What code wants of the node, and whether it has it under these grants.
+pub fn powers(imports: &[String], grants: &Grants) -> Vec<Power> {
+    let power = |name: &String| {
+        let (granted, grant) = match import(name) {
+            Import::Free => (true, None),
+            Import::ByGrant(kind) => (grants.has(kind), Some(kind)),
+            Import::Unknown => (false, None),
+        };
+        Power { import: name.clone(), granted, grant }
+    };
+    imports.iter().map(power).collect()
+}
+
+/// The imports that are not given.
+fn missing(powers: &[Power]) -> Vec<String> {
+    let words = |power: &Power| match power.grant {
+        Some(kind) => format!("{} (needs a grant {kind}=...)", power.import),
+        None => power.import.clone(),
+    };
+    powers.iter().filter(|power| !power.granted).map(words).collect()
 }
 
 impl Deployments {
@@ -105,6 +135,19 @@ impl Deployments {
         self.tracked(async move { this.undeploy_now(&permit, &name, number).await }).await
     }
 
+    /// Gives grants to a deployment, or takes them away. Calls that run now have them, or not, with their next host call.
+    ///
+    /// * cancel: goes on; only the answer is lost.
+    pub async fn regrant(
+        self: &Arc<Self>,
+        permit: Permit,
+        name: DeploymentName,
+        change: GrantChange,
+    ) -> Result<Arc<Deployment>, DeployError> {
+        let this = Arc::clone(self);
+        self.tracked(async move { this.regrant_now(&permit, &name, change).await }).await
+    }
+
     async fn tracked<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, DeployError>> + Send + 'static,
@@ -114,18 +157,15 @@ impl Deployments {
 
     async fn deploy_now(self: &Arc<Self>, permit: &Permit, order: Order) -> Result<Deployed, DeployError> {
         let artifact = Arc::clone(&order.stored.artifact);
-        let powers = powers(&artifact);
-        let missing: Vec<String> =
-            powers.iter().filter(|power| !power.granted).map(|power| power.import.clone()).collect();
+        let named = named(&artifact, &order);
+        let before = named.as_ref().ok().and_then(|(name, _)| self.get(permit.namespace(), name));
+        let grants = before.map(|before| before.grants.clone()).unwrap_or_default().with(&order.grants)?;
+        let powers = powers(&artifact.imports, &grants);
+        let missing = missing(&powers);
         if !missing.is_empty() && !order.validate_only {
             return Err(DeployError::Imports(missing));
         }
-        let wanted = services(&artifact, &order.services)?;
-        let first = wanted.first().ok_or(DeployError::NoServices)?;
-        let name = match &order.name {
-            Some(name) => name.clone(),
-            None => first.as_str().parse()?,
-        };
+        let (name, wanted) = named?;
         // Both ask whether it may run here: what was uploaded once may have been ruled out since.
         match order.validate_only {
             true => self.executor.accepts(permit.namespace(), artifact.kind)?,
@@ -135,7 +175,13 @@ impl Deployments {
             Origin::Image(image) => Some(image),
             Origin::File(_) => None,
         };
-        let new = New { artifact: Arc::clone(&artifact), image, services: wanted, keep_inactive: order.keep_inactive };
+        let new = New {
+            artifact: Arc::clone(&artifact),
+            image,
+            services: wanted,
+            keep_inactive: order.keep_inactive,
+            grants: order.grants,
+        };
         let kept_here = new.image.is_none();
         let (staged, (next, number)) = self.stage(permit, &name, new).await?;
         let plan = Plan { changes: staged.changes().to_vec(), breaking: staged.breaking().to_vec(), powers };
@@ -271,6 +317,7 @@ impl Deployments {
             None if all.len() >= self.config.count => return Err(DeployError::TooMany(self.config.count)),
             None => Deployment::new(namespace.clone(), name.clone()),
         };
+        next.grants = next.grants.with(&new.grants)?;
         let number = next.add(new, services);
         if !new.keep_inactive {
             next.active = number;
@@ -297,8 +344,28 @@ impl Deployments {
         let staged = self.registry.hold(permit).await?;
         // As it is now, with the turn held.
         let before = self.get(permit.namespace(), name).ok_or(DeployError::NotFound)?;
-        before.version(number).ok_or_else(|| no_version(&before, number))?;
+        let version = before.version(number).ok_or_else(|| no_version(&before, number))?;
+        let missing = missing(&powers(&version.imports, &before.grants));
+        if !missing.is_empty() {
+            return Err(DeployError::Imports(missing));
+        }
         let next = Deployment { active: number, ..Deployment::clone(&before) };
+        self.commit(permit, staged, name, Some(next)).await?.ok_or(DeployError::NotFound)
+    }
+
+    async fn regrant_now(
+        &self,
+        permit: &Permit,
+        name: &DeploymentName,
+        change: GrantChange,
+    ) -> Result<Arc<Deployment>, DeployError> {
+        let staged = self.registry.hold(permit).await?;
+        let before = self.get(permit.namespace(), name).ok_or(DeployError::NotFound)?;
+        let grants = match change {
+            GrantChange::Give(more) => before.grants.with(&more)?,
+            GrantChange::Take(less) => before.grants.without(&less)?,
+        };
+        let next = Deployment { grants, ..Deployment::clone(&before) };
         self.commit(permit, staged, name, Some(next)).await?.ok_or(DeployError::NotFound)
     }
 
@@ -386,7 +453,16 @@ impl Deployments {
 
 impl Deployment {
     fn new(namespace: Namespace, name: DeploymentName) -> Self {
-        Self { namespace, name, active: 0, newest: 0, versions: Vec::new(), created_at: now(), updated_at: 0 }
+        Self {
+            namespace,
+            name,
+            active: 0,
+            newest: 0,
+            versions: Vec::new(),
+            created_at: now(),
+            updated_at: 0,
+            grants: Grants::default(),
+        }
     }
 
     /// Adds a version, unless the newest is the same; returns its number.
@@ -424,6 +500,17 @@ impl Deployment {
             }
         }
     }
+}
+
+/// The name that it goes by, and what it answers.
+fn named(artifact: &Artifact, order: &Order) -> Result<(DeploymentName, Vec<ServiceName>), DeployError> {
+    let wanted = services(artifact, &order.services)?;
+    let first = wanted.first().ok_or(DeployError::NoServices)?;
+    let name = match &order.name {
+        Some(name) => name.clone(),
+        None => first.as_str().parse()?,
+    };
+    Ok((name, wanted))
 }
 
 /// What the artifact answers, in its own words or in its deployer's.

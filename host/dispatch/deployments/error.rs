@@ -4,7 +4,7 @@ use crate::dispatch::artifacts::ArtifactError;
 use crate::domain::some_of;
 use crate::exec::ExecError;
 use crate::registry::RegistryError;
-use crate::tenancy::Refused;
+use crate::tenancy::{BadGrant, Refused};
 
 /// Why a deployment was refused. Nothing is changed then.
 #[derive(Debug, thiserror::Error)]
@@ -21,9 +21,12 @@ pub enum DeployError {
     /// It does not compile, or wants what is not linked.
     #[error(transparent)]
     Exec(#[from] ExecError),
-    /// The component wants what this node does not give.
-    #[error("the component imports what this node does not grant: {}", some_of(.0))]
+    /// The component wants what its deployment is not granted, or what no node gives.
+    #[error("the component imports what is not granted to it: {}", some_of(.0))]
     Imports(Vec<String>),
+    /// Grants that are none, too many, or not there.
+    #[error(transparent)]
+    Grant(#[from] BadGrant),
     /// Nobody says what it answers.
     #[error("the component carries no descriptors: name the registered services that it answers")]
     NoServices,

@@ -8,15 +8,17 @@ mod change;
 mod error;
 mod record;
 
-pub use change::{Deployed, Order, Plan, Power, powers};
+pub use change::{Deployed, GrantChange, Order, Plan, Power, powers};
 pub use error::DeployError;
 
 use super::artifacts::Artifacts;
 use crate::domain::{DeploymentName, Digest, ImageRef, Kind, Namespace};
+use crate::exec::wasm::{Import, import};
 use crate::exec::{Code, Executor};
 use crate::lifecycle::Lifecycle;
 use crate::registry::Registry;
 use crate::store::{Store, StoreError};
+use crate::tenancy::Grants;
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -60,6 +62,8 @@ pub struct Deployment {
     pub created_at: i64,
     /// Unix microseconds of the last change.
     pub updated_at: i64,
+    /// What its code may reach, whichever version runs. Looked at by every host call.
+    pub grants: Grants,
 }
 
 /// One artifact under one number. Never changes.
@@ -86,6 +90,11 @@ pub struct Version {
 }
 
 impl Version {
+    /// Whether its code may ask for what needs a grant.
+    fn asks(&self) -> bool {
+        self.imports.iter().any(|name| matches!(import(name), Import::ByGrant(_)))
+    }
+
     /// What runs as this version.
     fn code(&self, artifacts: &Artifacts, namespace: &Namespace) -> Code {
         match &self.image {
@@ -116,6 +125,10 @@ pub struct Active {
     pub version: u32,
     /// What runs.
     pub code: Code,
+    /// Of which deployment.
+    pub deployment: DeploymentName,
+    /// Whether the code may ask for what needs a grant.
+    pub asks: bool,
 }
 
 /// The routing table and what it was made from.
@@ -232,7 +245,8 @@ impl Live {
         self.take(&deployment.namespace, &deployment.name);
         if let Some(version) = deployment.version(deployment.active).filter(|_| deployment.active > 0) {
             let code = version.code(artifacts, &deployment.namespace);
-            let active = Arc::new(Active { version: version.number, code });
+            let (name, asks) = (deployment.name.clone(), version.asks());
+            let active = Arc::new(Active { version: version.number, code, deployment: name, asks });
             let routes = self.routes.entry(deployment.namespace.clone()).or_default();
             for service in &version.services {
                 routes.insert(Arc::clone(service), Arc::clone(&active));

@@ -29,6 +29,8 @@ struct DeploymentRecord {
     updated_at: Option<Timestamp>,
     #[prost(uint32, tag = "7")]
     newest_version: u32,
+    #[prost(string, repeated, tag = "8")]
+    grants: Vec<String>,
 }
 
 /// `collector.plugin.v1.Version`.
@@ -89,6 +91,7 @@ pub(super) fn put(deployment: &Deployment) -> Change {
         created_at: Some(timestamp(deployment.created_at)),
         updated_at: Some(timestamp(deployment.updated_at)),
         newest_version: deployment.newest,
+        grants: deployment.grants.iter().map(ToString::to_string).collect(),
     };
     Change::Put {
         collection: COLLECTION.to_owned(),
@@ -111,7 +114,16 @@ fn id(deployment: &Deployment) -> String {
 }
 
 fn read(record: DeploymentRecord) -> Option<Deployment> {
+    // One that cannot be read gives nothing.
+    let grant = |text: &String| match text.parse() {
+        Ok(grant) => Some(grant),
+        Err(_) => {
+            tracing::error!(deployment = record.name, "a stored grant cannot be read");
+            None
+        }
+    };
     Some(Deployment {
+        grants: record.grants.iter().filter_map(grant).collect(),
         namespace: record.namespace.parse().ok()?,
         name: record.name.parse().ok()?,
         active: record.active_version,

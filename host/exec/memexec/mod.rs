@@ -292,6 +292,7 @@ fn probe_job(program: &[u8]) -> Result<Job, NameError> {
         metadata: Vec::new(),
         deadline: Deadline::after(PATIENCE),
         limits: Limits::default(),
+        calls: None,
     })
 }
 

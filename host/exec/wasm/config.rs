@@ -15,6 +15,9 @@ pub struct Config {
     pub streams: usize,
     /// Calls that may wait for a slot; more are RESOURCE_EXHAUSTED at once. 1,024: four rounds of slots.
     pub queue: usize,
+    /// Calls that guests make (`dispatch.call`) that run at once, on each of the 8 levels; the places are beside `slots`,
+    /// so that a call never waits for a place that its own caller holds. 8: calls wait for `queue` more.
+    pub nested: usize,
     /// MiB of linear memory of all running calls together. 4096: a sixth of the machine that this was sized on.
     pub total_memory_mib: u64,
     /// Components compiled at once, of different namespaces. 2: one tenant's slow component leaves room for another's.
@@ -48,6 +51,7 @@ impl Default for Config {
             slots: 256,
             streams: 128,
             queue: 1_024,
+            nested: 8,
             total_memory_mib: 4_096,
             compilers: 2,
             compile_queue: 256,

@@ -1,6 +1,6 @@
 //! The one engine and its knobs. Each departs from wasmtime's default for a reason in threats.md B7 or perf.md.
 
-use super::Config;
+use super::{Config, DEPTH_MAX};
 use crate::domain::Limits;
 use wasmtime::{Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy};
 
@@ -68,7 +68,7 @@ fn switch_off_proposals(wasm: &mut wasmtime::Config) {
 }
 
 fn pool(config: &Config) -> Result<PoolingAllocationConfig, anyhow::Error> {
-    let slots = u32::try_from(config.slots)?;
+    let slots = u32::try_from(config.slots + config.nested * DEPTH_MAX)?;
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(slots)
         // Every slot can hold the largest component that is let in, so no tenant's shape takes another's slot.

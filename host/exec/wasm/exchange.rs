@@ -88,7 +88,7 @@ impl Pace {
 
 /// Awaits `work`, noting whether it had to wait for a tick or longer: the time that passes then is not the guest's. A
 /// shorter wait is not noted, or a guest could wait a little and compute a lot, and never be taken for a slow one.
-async fn noting_waits<T>(work: impl Future<Output = T>, pace: &mut Pace) -> T {
+pub(super) async fn noting_waits<T>(work: impl Future<Output = T>, pace: &mut Pace) -> T {
     let mut work = pin!(work);
     let mut since = None;
     pace.computed += pace.resumed.take().map_or(Duration::ZERO, |resumed| resumed.elapsed());

@@ -194,6 +194,7 @@ impl Invocation {
             metadata: std::mem::take(&mut self.job.metadata),
             deadline: self.job.deadline,
             pace: Pace::default(),
+            calls: self.job.calls.take(),
         };
         let mut store = Store::new(engine, guest);
         store.limiter(|guest| &mut guest.limiter);

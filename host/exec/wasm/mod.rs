@@ -6,12 +6,16 @@
 //!
 //! What a guest can reach is decided here and nowhere else: WASI 0.2 without sockets, files, arguments or environment
 //! (a command gets its three arguments), bounded stdio, and the node's own `context`, `log` and
-//! `streaming`. Source: threats.md B7, B8.
+//! `streaming`; the rest of the guest interface as [`HostCalls`](super::HostCalls) answers. Source: threats.md B7, B8.
+//!
+//! A call that a guest makes runs in an instance of its own while the guest waits. Each level of such calls has places of
+//! its own, and none waits for a place of a level above: so they never wait for each other in a circle.
 
 mod compile;
 mod config;
 mod engine;
 mod exchange;
+mod host_calls;
 mod imports;
 mod invoke;
 mod lanes;
@@ -24,7 +28,7 @@ mod verdict;
 
 pub use config::Config;
 pub(in crate::exec) use engine::compiling_engine;
-pub(crate) use imports::is_granted;
+pub use imports::{Import, import};
 pub(in crate::exec) use lanes::NICENESS;
 pub use programs::CompileTime;
 pub(in crate::exec) use store_file::name_of;
@@ -55,6 +59,9 @@ pub async fn check(config: &Config) -> Result<(), anyhow::Error> {
     Compiler::start(engine, config, Lifecycle::default())?.probe().await
 }
 
+/// Calls inside of calls. 8: deeper is a loop more often than a design.
+pub(crate) const DEPTH_MAX: usize = 8;
+
 /// Name of this executor in receipts.
 const NAME: &str = "wasm";
 
@@ -65,6 +72,8 @@ pub struct WasmExecutor {
     ticker: Ticker,
     memory: Arc<MemoryBudget>,
     slots: Slots,
+    /// Of calls that guests make, by their level from 1.
+    nested: Vec<Slots>,
     streams: Arc<Semaphore>,
     config: Config,
     lifecycle: Lifecycle,
@@ -104,6 +113,7 @@ impl WasmExecutor {
             lanes: Lanes::start()?,
             memory: Arc::new(MemoryBudget::new(config.total_memory_mib << 20)),
             slots: Slots::new(config.slots, config.queue),
+            nested: (0..DEPTH_MAX).map(|_level| Slots::new(config.nested, config.queue)).collect(),
             streams: Arc::new(Semaphore::new(config.streams.min(config.slots))),
             config,
             lifecycle,
@@ -126,7 +136,16 @@ impl WasmExecutor {
     /// What the executor holds right now.
     pub async fn stats(&self) -> Stats {
         let (compiled, loaded, cached) = self.programs.stats().await;
-        Stats { compiled, loaded, cached, running: self.slots.running(), guest_memory: self.memory.used() }
+        let running = self.slots.running() + self.nested.iter().map(Slots::running).sum::<usize>();
+        Stats { compiled, loaded, cached, running, guest_memory: self.memory.used() }
+    }
+
+    /// The places of calls like this one.
+    fn places(&self, job: &Job) -> Result<&Slots, ExecError> {
+        match job.calls.as_ref().map_or(0, |calls| calls.depth()) {
+            0 => Ok(&self.slots),
+            depth => self.nested.get(depth - 1).ok_or(ExecError::TooDeep(DEPTH_MAX)),
+        }
     }
 
     /// * `streams`: of a streaming call.
@@ -134,6 +153,7 @@ impl WasmExecutor {
         if job.limits.fuel > 0 && !self.config.metering {
             return Err(ExecError::Unmetered.into());
         }
+        let places = self.places(&job)?;
         let arrived = Instant::now();
         let deadline = job.deadline.instant();
         let (program, start) =
@@ -145,7 +165,7 @@ impl WasmExecutor {
             Some(_) => Some(Arc::clone(&self.streams).try_acquire_owned().map_err(|_full| ExecError::Busy)?),
             None => None,
         };
-        let slot = (stoppable(&self.lifecycle, deadline, self.slots.take()).await??, share);
+        let slot = (stoppable(&self.lifecycle, deadline, places.take()).await??, share);
         let queued = arrived.elapsed();
 
         let meter = Arc::new(Meter::default());

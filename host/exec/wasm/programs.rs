@@ -209,7 +209,7 @@ impl Shared {
         let missing: Vec<String> = wanted
             .imports(&self.engine)
             .map(|(name, _)| one_line(name, 256))
-            .filter(|name| !imports::is_granted(name))
+            .filter(|name| imports::import(name) == imports::Import::Unknown)
             .collect();
         if missing.is_empty() {
             ExecError::Compile(one_line(&format!("{why:#}"), 512))

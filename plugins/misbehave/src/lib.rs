@@ -104,6 +104,10 @@ impl Misbehave for Sinner {
         done(node::leak_pollables(sin.amount))
     }
 
+    fn poll_many(_: &Context, sin: Sin) -> Result<Outcome, Fault> {
+        done(node::poll_many(sin.amount))
+    }
+
     fn read_secrets(_: &Context, _: Sin) -> Result<Outcome, Fault> {
         let found = secrets::all();
         Ok(Outcome { amount: count(&found), text: found.join("\n") })

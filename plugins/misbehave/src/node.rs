@@ -1,7 +1,7 @@
 //! Sins that take a call into the node. On other targets they are tame, but for the search for files.
 
 #[cfg(target_family = "wasm")]
-pub(crate) use wasm::{files, leak_pollables, random, trap};
+pub(crate) use wasm::{files, leak_pollables, poll_many, random, trap};
 
 #[cfg(target_family = "wasm")]
 mod wasm {
@@ -23,6 +23,12 @@ mod wasm {
         }
         let held = std::mem::ManuallyDrop::new(held);
         held.len() as u64
+    }
+
+    pub(crate) fn poll_many(amount: u64) -> u64 {
+        let never = wasip2::clocks::monotonic_clock::subscribe_duration(u64::MAX);
+        let entries = vec![&never; usize::try_from(amount).unwrap_or(usize::MAX)];
+        wasip2::io::poll::poll(&entries).len() as u64
     }
 
     /// The folders that are there, and which famous files can be opened from them: in WASI there is no other way in.
@@ -52,6 +58,11 @@ pub(crate) fn random(_bytes: u64) -> Vec<u8> {
 
 #[cfg(not(target_family = "wasm"))]
 pub(crate) fn leak_pollables(_amount: u64) -> u64 {
+    0
+}
+
+#[cfg(not(target_family = "wasm"))]
+pub(crate) fn poll_many(_amount: u64) -> u64 {
     0
 }
 

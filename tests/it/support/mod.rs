@@ -2,6 +2,7 @@
 
 mod cli;
 mod container;
+mod errands;
 pub mod faults;
 mod guests;
 #[cfg(target_arch = "x86_64")]
@@ -19,6 +20,7 @@ pub use container::{
     Mood, NODE_KEY, OciRegistry, Proxy, Rig, clean_after, container_config, docker, engine_socket, error, image_job,
     job, output_of, tool,
 };
+pub use errands::*;
 pub use guests::{component, native};
 #[cfg(target_arch = "x86_64")]
 pub use jails::{Launcher, ZEROES, asks_by_the_old_door, call, elf, gives_back, spins, splits_its_stack, tries, waits};

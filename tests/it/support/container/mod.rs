@@ -208,6 +208,7 @@ pub fn job(method: &str, input: &str) -> Job {
         metadata: Vec::new(),
         deadline: Deadline::after(Duration::from_secs(60)),
         limits: Limits { memory_mib: NODE_MEMORY_MIB, ..Limits::default() },
+        calls: None,
     }
 }
 

@@ -1,0 +1,138 @@
+//! Why a host call was not answered, in the words that guests get. As in gRPC: what a client would be told, no more.
+
+use crate::collections::CollectionError;
+use crate::dispatch::DispatchError;
+use crate::domain::{Fault, FaultCode, one_line};
+use crate::exec::ExecError;
+use crate::net::FetchError;
+use crate::registry::CallError;
+use crate::store::StoreError;
+use crate::tenancy::NotGranted;
+use crate::tenancy::Refused;
+
+/// Longest message. As long as a status of ours.
+const MESSAGE_MAX: usize = 1_024;
+
+pub(super) fn fault(code: FaultCode, message: impl AsRef<str>) -> Fault {
+    Fault { code, message: one_line(message.as_ref(), MESSAGE_MAX), details: Vec::new() }
+}
+
+pub(super) fn denied(why: NotGranted) -> Fault {
+    fault(FaultCode::PermissionDenied, why.to_string())
+}
+
+pub(super) fn draining() -> Fault {
+    fault(FaultCode::Unavailable, "the node is shutting down")
+}
+
+/// What is ours is for the log; the guest hears that it was.
+fn told(code: FaultCode, why: &dyn std::error::Error) -> Fault {
+    if matches!(code, FaultCode::Internal | FaultCode::DataLoss) {
+        let source = why.source().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(error = %why, source, "a host call failed");
+    }
+    fault(code, why.to_string())
+}
+
+pub(super) fn fetch(why: FetchError) -> Fault {
+    let code = match &why {
+        FetchError::Request(_) => FaultCode::InvalidArgument,
+        FetchError::TooLarge { .. } | FetchError::Busy(_) => FaultCode::ResourceExhausted,
+        FetchError::Forbidden(_) => FaultCode::PermissionDenied,
+        FetchError::Resolve | FetchError::Connect | FetchError::Tls(_) | FetchError::Answer => FaultCode::Unavailable,
+        FetchError::Late(_) => FaultCode::DeadlineExceeded,
+    };
+    told(code, &why)
+}
+
+pub(super) fn dispatch(why: DispatchError) -> Fault {
+    let code = match &why {
+        DispatchError::Refused(why) => refused(why),
+        DispatchError::NotDeployed | DispatchError::NoImplementation(_) | DispatchError::Artifact(_) => {
+            FaultCode::NotFound
+        }
+        DispatchError::Call(why) => match why {
+            CallError::NoService { .. } | CallError::NoMethod { .. } | CallError::Streaming { .. } => {
+                FaultCode::Unimplemented
+            }
+            CallError::Ambiguous { .. } => FaultCode::FailedPrecondition,
+            CallError::WrongInputType { .. } | CallError::BadInput { .. } => FaultCode::InvalidArgument,
+        },
+        DispatchError::Draining => FaultCode::Unavailable,
+        DispatchError::Exec(failure) => exec(&failure.error),
+        DispatchError::Output { .. } | DispatchError::Replies { .. } => FaultCode::Unknown,
+        DispatchError::Requests(fault) => fault.code,
+        DispatchError::Gone => FaultCode::Cancelled,
+    };
+    told(code, &why)
+}
+
+fn refused(why: &Refused) -> FaultCode {
+    match why {
+        Refused::Forbidden => FaultCode::PermissionDenied,
+        Refused::Unrecorded(_) => FaultCode::Unavailable,
+    }
+}
+
+fn exec(why: &ExecError) -> FaultCode {
+    match why {
+        ExecError::Deadline | ExecError::Idle(_) => FaultCode::DeadlineExceeded,
+        ExecError::Draining | ExecError::Pull(_) | ExecError::Broken(_) => FaultCode::Unavailable,
+        ExecError::Busy | ExecError::TooDeep(_) | ExecError::Limit { .. } | ExecError::CompileLimit { .. } => {
+            FaultCode::ResourceExhausted
+        }
+        ExecError::Trap(_) | ExecError::Exit { .. } | ExecError::Signal { .. } => FaultCode::Unknown,
+        ExecError::NativeOff(_)
+        | ExecError::Unavailable(_)
+        | ExecError::Image(_)
+        | ExecError::Unmetered
+        | ExecError::Imports(_)
+        | ExecError::Compile(_) => FaultCode::FailedPrecondition,
+        ExecError::ImageNotAllowed => FaultCode::PermissionDenied,
+        ExecError::NoStreaming => FaultCode::Unimplemented,
+        ExecError::Missing => FaultCode::NotFound,
+        ExecError::Internal(_) => FaultCode::Internal,
+    }
+}
+
+pub(super) fn collection(why: CollectionError) -> Fault {
+    told(code_of_collection(&why), &why)
+}
+
+fn code_of_collection(why: &CollectionError) -> FaultCode {
+    match why {
+        CollectionError::Refused(why) => refused(why),
+        CollectionError::NoCollection(_) | CollectionError::NoRecord(_) => FaultCode::NotFound,
+        CollectionError::CollectionExists(_) | CollectionError::RecordExists(_) => FaultCode::AlreadyExists,
+        CollectionError::Changed(_) => FaultCode::Aborted,
+        CollectionError::Field(_) => FaultCode::InvalidArgument,
+        CollectionError::Operation { why, .. } => code_of_collection(why),
+        CollectionError::TooMany { .. } => FaultCode::ResourceExhausted,
+        CollectionError::NoFullText
+        | CollectionError::NoVector
+        | CollectionError::AmbiguousMethod(_)
+        | CollectionError::NoMethod(_)
+        | CollectionError::KeyReused => FaultCode::FailedPrecondition,
+        CollectionError::Run { .. } | CollectionError::Faulted { .. } => FaultCode::Unknown,
+        CollectionError::Deadline => FaultCode::DeadlineExceeded,
+        CollectionError::Draining => FaultCode::Unavailable,
+        CollectionError::Store(why) => store(why),
+        CollectionError::Internal(_) => FaultCode::Internal,
+    }
+}
+
+fn store(why: &StoreError) -> FaultCode {
+    match why {
+        StoreError::Busy | StoreError::Full => FaultCode::ResourceExhausted,
+        StoreError::Refused { .. } | StoreError::Reused | StoreError::ReadOnly | StoreError::Newer { .. } => {
+            FaultCode::FailedPrecondition
+        }
+        StoreError::NoCollection => FaultCode::NotFound,
+        StoreError::CollectionExists => FaultCode::AlreadyExists,
+        StoreError::Deadline => FaultCode::DeadlineExceeded,
+        StoreError::Invalid(_) => FaultCode::InvalidArgument,
+        StoreError::Corrupt(_) => FaultCode::DataLoss,
+        StoreError::Io(_) => FaultCode::Internal,
+        StoreError::Closed => FaultCode::Unavailable,
+    }
+}

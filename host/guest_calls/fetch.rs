@@ -1,0 +1,92 @@
+//! `http`: requests to the outside, with secrets put in on the way and taken out of what comes back.
+
+use super::OneCall;
+use super::fault::{self, denied, fault};
+use crate::domain::{Fault, FaultCode};
+use crate::exec::host_calls::{FetchRequest, FetchResponse, HeaderText};
+use crate::net::{self, HEADERS_MAX, Target};
+use crate::tenancy::Verb;
+use bytes::Bytes;
+use http::HeaderMap;
+use memchr::memmem;
+use zeroize::Zeroizing;
+
+/// Values of secrets that a request carries.
+type Carried = Vec<Zeroizing<Vec<u8>>>;
+
+impl OneCall {
+    pub(super) async fn fetch_now(&self, request: FetchRequest) -> Result<FetchResponse, Fault> {
+        let method = net::method(&request.method).map_err(fault::fetch)?;
+        let target = Target::parse(&request.url).map_err(fault::fetch)?;
+        self.grants().http(target.scheme(), target.host(), target.port()).map_err(denied)?;
+        let (headers, carried) = self.headers(request.headers)?;
+        let sent = request.body.len();
+        let request = net::Request { method, target, headers, body: request.body };
+        let answer = self.parts.fetcher.send(&self.namespace, request).await;
+        let came = answer.as_ref().map_or(0, |answer| answer.body.len());
+        (self.parts.egress)(&self.namespace, (sent + came) as u64);
+        let mut answer = answer.map_err(fault::fetch)?;
+        let mut body = Vec::from(answer.body);
+        for secret in &carried {
+            mask(&mut body, secret);
+            for (_, value) in &mut answer.headers {
+                mask(value, secret);
+            }
+        }
+        Ok(FetchResponse { status: answer.status, headers: answer.headers, body: Bytes::from(body) })
+    }
+
+    fn headers(&self, wanted: Vec<(String, HeaderText)>) -> Result<(HeaderMap, Carried), Fault> {
+        if wanted.len() > HEADERS_MAX {
+            return Err(fault(FaultCode::InvalidArgument, format!("at most {HEADERS_MAX} headers are allowed")));
+        }
+        let (mut headers, mut carried) = (HeaderMap::new(), Carried::new());
+        for (name, text) in wanted {
+            let (name, mut value) = match text {
+                HeaderText::Plain(text) => net::check_header(&name, text.as_bytes()).map_err(fault::fetch)?,
+                HeaderText::Secret { prefix, name: secret } => {
+                    let secret = self.reveal(&secret)?;
+                    let whole = Zeroizing::new([prefix.as_bytes(), &secret].concat());
+                    carried.push(secret);
+                    net::check_header(&name, &whole).map_err(fault::fetch)?
+                }
+            };
+            value.set_sensitive(true); // shown by nobody's Debug
+            headers.append(name, value);
+        }
+        Ok((headers, carried))
+    }
+
+    fn reveal(&self, name: &str) -> Result<Zeroizing<Vec<u8>>, Fault> {
+        let name = self.secret_name(name)?;
+        let value = self.parts.secrets.reveal(&self.permit(Verb::Invoke)?, &name);
+        value.ok_or_else(|| fault(FaultCode::NotFound, format!("no secret {name} is set in this namespace")))
+    }
+}
+
+/// Makes what is a secret unreadable, without moving what stands beside it.
+fn mask(bytes: &mut [u8], secret: &[u8]) {
+    let found: Vec<usize> = memmem::find_iter(bytes, secret).collect();
+    for at in found {
+        if let Some(part) = bytes.get_mut(at..at + secret.len()) {
+            part.fill(b'*');
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h09_a_secret_that_comes_back_is_masked() {
+        let masked = |text: &str| {
+            let mut bytes = text.as_bytes().to_vec();
+            mask(&mut bytes, b"hunter2hunter2");
+            String::from_utf8(bytes).unwrap()
+        };
+        assert_eq!(masked("key=hunter2hunter2;hunter2hunter2"), "key=**************;**************");
+        assert_eq!(masked("hunter2"), "hunter2");
+        assert_eq!(masked(""), "");
+    }
+}
