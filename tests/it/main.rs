@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "a test's tasks end with its runtime")]
 
 mod artifacts;
+mod auth;
 mod build_guests;
 mod cache;
 mod collections;
