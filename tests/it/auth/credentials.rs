@@ -226,3 +226,18 @@ async fn a_tokens_power_ends_where_the_configuration_says() {
     let refused = node.keys(&token).create(super::create(&["acme:reader"])).await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied, "it may not manage");
 }
+
+#[tokio::test]
+async fn a_role_is_enough_in_connect_too_whatever_the_default_namespace() {
+    let node = Guarded::start().await;
+    let (_, reader) = node.key(&["acme:reader"]).await;
+    let bearer = format!("Bearer {reader}");
+    let headers = [("content-type", "application/json"), ("authorization", bearer.as_str())];
+    let discover = "/collector.CollectionRepo/Discover";
+    for (namespace, status) in [("acme", 200), ("globex", 403), ("system", 403)] {
+        let body = json!({ "namespace": namespace }).to_string();
+        assert_eq!(send(&node.address(), Method::POST, discover, &headers, body.as_bytes()).await.status, status);
+    }
+    let native = send(&node.address(), Method::POST, "/a.v1.B/Get", &headers, b"{}").await;
+    assert_eq!(native.status, 403, "a reader calls nothing");
+}
