@@ -4,6 +4,7 @@
 
 mod artifacts;
 mod audit;
+mod auth;
 mod build_guests;
 mod cache;
 mod collections;

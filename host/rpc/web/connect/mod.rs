@@ -21,7 +21,7 @@ use super::{only_post, plain};
 use crate::domain::{MethodName, Namespace, ServiceName};
 use crate::registry::{MethodRef, Registry, Snapshot};
 use crate::rpc::edge::{self, RequestId};
-use crate::rpc::{convert, status};
+use crate::rpc::{convert, policy, status};
 use crate::tenancy::{Refused, Tenancy, Verb};
 use bytes::Bytes;
 use futures_util::Stream;
@@ -118,15 +118,20 @@ impl Connect {
 
     /// Finds out what a request is for.
     ///
-    /// * errors: UNAUTHENTICATED, INVALID_ARGUMENT for an odd namespace, PERMISSION_DENIED where the caller may not call anything.
+    /// * errors: UNAUTHENTICATED, INVALID_ARGUMENT for an odd namespace, PERMISSION_DENIED for a tenant's method where
+    ///   the caller may not call anything.
     fn target(&self, request: &Request<Body>) -> Result<Target, Status> {
         let caller = edge::caller_of(request.extensions())?;
         let namespace = convert::namespace(request.headers(), &self.default_namespace);
         let namespace = namespace.map_err(|why| status::bad_request(why, &RequestId::default()))?;
-        if !self.tenancy.allows(&caller, &namespace, Verb::Invoke) {
-            return Err(status::plain(Code::PermissionDenied, "DENIED", Refused::Forbidden.to_string()));
-        }
-        let snapshot = self.registry.snapshot(&namespace);
+        let may = |verb| self.tenancy.allows(&caller, &namespace, verb);
+        let snapshot = match policy::needs(request.uri().path()) {
+            // The node's own services decide for themselves, and every namespace has their types.
+            Some(_) if may(Verb::Discover) => self.registry.snapshot(&namespace),
+            Some(_) => self.registry.unused(&namespace),
+            None if may(Verb::Invoke) => self.registry.snapshot(&namespace),
+            None => return Err(status::plain(Code::PermissionDenied, "DENIED", Refused::Forbidden.to_string())),
+        };
         let names = request.uri().path().strip_prefix('/').and_then(|path| path.split_once('/'));
         let method = names.and_then(|(service, method)| {
             let (service, method): (ServiceName, MethodName) = (service.parse().ok()?, method.parse().ok()?);
