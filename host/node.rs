@@ -18,6 +18,7 @@ use crate::selfcheck;
 use crate::store::{SqliteStore, Store, StoreError};
 use crate::tenancy::Tenancy;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -52,6 +53,7 @@ pub enum NodeError {
 /// A running node. Dropping it stops it without grace; [`Node::stop`] is the polite way.
 pub struct Node {
     address: SocketAddr,
+    certificate: Option<PathBuf>,
     id: String,
     wasm: Arc<WasmExecutor>,
     executors: Arc<Executors>,
@@ -69,7 +71,8 @@ impl Node {
         config.check()?;
         let data = DataFolder::open(&config.data)?;
         let default = config.default_namespace()?;
-        let server = Server::bind(config.server.clone()).await?;
+        let authenticated = false;
+        let (server, dialer) = Server::bind(config.server.clone(), &data.tls(), authenticated).await?;
         let lifecycle = Lifecycle::default();
         let wasm = WasmExecutor::new(config.wasm.clone(), &data.compiled(), data.key(), lifecycle.clone());
         let wasm = Arc::new(wasm.map_err(NodeError::Engine)?);
@@ -87,11 +90,13 @@ impl Node {
         let web = web.map_err(ConfigError::from)?;
         let door = rpc::door(services, &default);
         let address = server.address();
+        let certificate = server.certificate().map(Path::to_owned);
         let longest = config.limits.deadline();
         let serving = lifecycle.spawn(server.run(web, door, longest, lifecycle.clone()));
         let id = data.id().to_owned();
-        let node = Self { address, id, wasm, executors, lifecycle, ready, serving: Some(serving), _data: data };
-        selfcheck::run(node.address).await.map_err(NodeError::SelfCheck)?;
+        let serving = Some(serving);
+        let node = Self { address, certificate, id, wasm, executors, lifecycle, ready, serving, _data: data };
+        selfcheck::run(node.address, dialer).await.map_err(NodeError::SelfCheck)?;
         node.ready.send_replace(true);
         tracing::info!(%address, id = node.id, "serving");
         Ok(node)
@@ -100,6 +105,17 @@ impl Node {
     /// Where clients connect.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The same as a URL.
+    pub fn url(&self) -> String {
+        let scheme = if self.certificate.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
+    }
+
+    /// The file with the certificate that clients see; none where connections are in clear.
+    pub fn certificate(&self) -> Option<&Path> {
+        self.certificate.as_deref()
     }
 
     /// The collector's id: `executor_id` of its answers.

@@ -1,6 +1,6 @@
 //! The node calls itself over its own port before it reports healthy. Source: design.md section 6.
 
-use crate::rpc::pb;
+use crate::rpc::{Dialer, pb};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tonic::transport::Endpoint;
@@ -10,15 +10,17 @@ use tonic::{Code, Status};
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Calls every core service once; an answer of the service itself is wanted, good or bad.
-pub(crate) async fn run(address: SocketAddr) -> Result<(), String> {
+///
+/// * `dialer`: encrypts where the port does, and is let in where clients need certificates.
+pub(crate) async fn run(address: SocketAddr, dialer: Dialer) -> Result<(), String> {
     // 0.0.0.0 and [::] are where to listen, not where to call.
     let mut target = address;
     if address.ip().is_unspecified() {
         target.set_ip(if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
     }
     let endpoint = Endpoint::from_shared(format!("http://{target}")).map_err(|why| why.to_string())?;
-    let channel =
-        endpoint.connect_timeout(PATIENCE).timeout(PATIENCE).connect().await.map_err(|why| why.to_string())?;
+    let endpoint = endpoint.connect_timeout(PATIENCE).timeout(PATIENCE);
+    let channel = endpoint.connect_with_connector(dialer).await.map_err(|why| why.to_string())?;
     let mut dispatcher = pb::collective_dispatcher_client::CollectiveDispatcherClient::new(channel.clone());
     answered("CollectiveDispatcher", dispatcher.serve(pb::ServeRequest::default()).await)?;
     let mut registry = pb::collector_registry_client::CollectorRegistryClient::new(channel.clone());

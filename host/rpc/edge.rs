@@ -1,6 +1,8 @@
 //! What every request passes first and every answer last: request id, deadline, panics, receipts.
 
 use super::Door;
+use super::calls::{Calls, InFlight};
+use super::lifetime::Running;
 use super::status::{self, receipt_pairs};
 use crate::domain::{Deadline, Receipt, cut};
 use crate::tenancy::Caller;
@@ -14,8 +16,6 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio_util::task::TaskTracker;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tracing::Instrument as _;
@@ -25,8 +25,6 @@ use tracing::Instrument as _;
 const SLACK: Duration = Duration::from_millis(50);
 /// How much of a path is worth a line. It has no control characters: `http` refuses them.
 const PATH_MAX: usize = 256;
-/// Paths of the health service.
-const HEALTH: &str = "/grpc.health.v1.Health/";
 
 /// Names one request in details and in the log.
 #[derive(Debug, Clone)]
@@ -103,19 +101,24 @@ pub(super) fn deadline<T>(request: &tonic::Request<T>) -> Result<Deadline, Statu
 /// Takes one request through.
 ///
 /// * `longest`: the node's own deadline, for requests that name none or a later one.
-/// * `calls`: what a draining node waits for. Watching health is not counted: it ends when the connection does.
+/// * `calls`: where it is counted, and refused if there are too many.
+/// * `connection`: that it runs on.
 /// * returns: the answer, its deadline among its extensions for those who translate it.
 pub(super) async fn handle<B>(
     door: Door,
     mut request: Request<B>,
     longest: Duration,
-    calls: TaskTracker,
+    calls: Calls,
+    connection: Running,
 ) -> Response<Body>
 where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<tonic::codegen::StdError>,
 {
-    let call = (!request.uri().path().starts_with(HEALTH)).then(|| calls.token());
+    let call = match calls.begin(request.uri().path(), connection) {
+        Ok(call) => call,
+        Err(status) => return status.into_http(),
+    };
     let asked = match timeout(request.headers()) {
         Ok(asked) => asked,
         Err(status) => return status.into_http(),
@@ -168,7 +171,7 @@ fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
 }
 
 /// Sees to it that a receipt gets into the trailers, and keeps the call counted until it is sent.
-fn finish(mut response: Response<Body>, call: Option<TaskTrackerToken>) -> Response<Body> {
+fn finish(mut response: Response<Body>, call: InFlight) -> Response<Body> {
     let receipt = response.extensions_mut().remove::<ReceiptSlot>();
     response.map(|body| Body::new(Outgoing { body, receipt, _call: call }))
 }
@@ -177,7 +180,7 @@ fn finish(mut response: Response<Body>, call: Option<TaskTrackerToken>) -> Respo
 struct Outgoing {
     body: Body,
     receipt: Option<ReceiptSlot>,
-    _call: Option<TaskTrackerToken>,
+    _call: InFlight,
 }
 
 impl HttpBody for Outgoing {

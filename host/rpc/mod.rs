@@ -3,18 +3,23 @@
 //! A request comes in through [`Server`] (connections) and the edge (deadline, panics, receipts), is decoded by tonic, turned
 //! into domain words by `convert`, handed on in one call, and answered; failures become statuses in `status`.
 
+mod admission;
 mod builtin;
+mod calls;
 mod codec;
 mod collection_repo;
 mod collection_service;
 mod collections;
+mod config;
 mod convert;
 mod dispatcher;
 mod door;
 mod edge;
+mod flood;
 mod health;
 mod identify;
 mod incoming;
+mod lifetime;
 mod native;
 mod not_yet;
 mod page;
@@ -27,16 +32,19 @@ mod reflection;
 mod registry;
 mod server;
 mod status;
+mod tls;
 mod verdict;
 mod web;
 mod weight;
 
 pub use builtin::built_in;
 pub use codec::{StrictCodec, StrictDecoder};
+pub use config::{BadSetting, Config};
 pub use door::Door;
 pub use page::Pages;
 pub use raw::RawDescriptor;
-pub use server::{BadSetting, Config, Server, ServerError};
+pub use server::{Server, ServerError};
+pub use tls::{ClientCertificates, Dialer, TlsConfig, TlsError, Trust, Wire};
 pub use web::Web;
 
 use crate::collections::Collections;
