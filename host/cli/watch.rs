@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn a_folder_without_a_plugin_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let said = |dir: &Path| Watch::new(dir, "default", "http://x").err().unwrap().to_string();
+        let said = |dir: &Path| Watch::new(dir, "default", ("http://x", Access::default())).err().unwrap().to_string();
         assert!(said(dir.path()).contains("collector plugin new"));
         assert!(said(&dir.path().join("gone")).contains("cannot watch"));
     }

@@ -262,7 +262,7 @@ mod tests {
         let _other = enter(&admission, "2001:db8:1:3::1").await.unwrap();
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn the_slowest_newcomer_makes_room() {
         let admission = admission(8, 8, 2);
         let address = "10.0.0.1".parse().unwrap();

@@ -71,6 +71,7 @@ use record::CollectionsService;
 use reflection::ReflectionService;
 use registry::RegistryService;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 use tonic::codec::CompressionEncoding;
 use tonic::server::NamedService;
@@ -155,8 +156,13 @@ pub fn door(services: Services, default: &Namespace) -> Door {
         default.clone(),
         services.lifecycle.clone(),
     );
-    let reflection =
-        ReflectionService::new(Arc::clone(&registry), tenancy.clone(), default.clone(), services.lifecycle);
+    let reflection = ReflectionService::new(
+        Arc::clone(&registry),
+        tenancy.clone(),
+        default.clone(),
+        Duration::from_millis(services.limits.stream_idle_ms),
+        services.lifecycle,
+    );
     let repo = RepoService::new(Arc::clone(&collections), pages.clone(), services.advertised);
     let record = CollectionsService::new(Arc::clone(&collections));
     let collections = CollectionService::new(collections, pages.clone());
