@@ -18,7 +18,10 @@ async fn t01_rapid_resets_end_the_connection() {
         for batch in 0..1_000_u32 {
             let pair = |n: u32| {
                 let stream = (batch * 100 + n) * 2 + 1;
-                [call(stream, "/collector.CollectiveDispatcher/Serve"), frame(RST_STREAM, 0, stream, &[0, 0, 0, 8])]
+                [
+                    open_call(stream, "/collector.CollectiveDispatcher/Serve"),
+                    frame(RST_STREAM, 0, stream, &[0, 0, 0, 8]),
+                ]
             };
             let resets: Vec<u8> = (0..100).flat_map(pair).flatten().collect();
             if raw.send(&resets).await.is_err() {
@@ -103,7 +106,7 @@ async fn t04_streams_beyond_a_hundred_are_refused() {
         let victim = Victim::start(&[]).await;
         let mut raw = Raw::connect(victim.address(), &[]).await;
         let attack = async {
-            let calls: Vec<u8> = (0..opened).flat_map(|n| call(n * 2 + 1, REFLECTION)).collect();
+            let calls: Vec<u8> = (0..opened).flat_map(|n| open_call(n * 2 + 1, REFLECTION)).collect();
             let _ = raw.send(&calls).await;
             let _ = raw.send(&frame(PING, 0, 0, &[7; 8])).await;
             let (mut refused, mut closed) = (0, false);
@@ -136,7 +139,7 @@ async fn t04_streams_beyond_a_hundred_are_refused() {
 async fn t05_empty_data_ends_the_connection() {
     let victim = Victim::start(&[]).await;
     let mut raw = Raw::connect(victim.address(), &[(INITIAL_WINDOW_SIZE, 0)]).await;
-    raw.send(&call(1, REFLECTION)).await.unwrap();
+    raw.send(&open_call(1, REFLECTION)).await.unwrap();
     let many = frame(DATA, 0, 1, &[]).repeat(100);
     let (_, closed) = beside(victim.address(), raw.flood(&many, 10_000)).await;
     assert!(closed);
@@ -149,7 +152,7 @@ async fn t05_tiny_data_on_unread_streams_is_bounded_by_the_window() {
     let victim = Victim::start(&[]).await;
     let mut raw = Raw::connect(victim.address(), &[(INITIAL_WINDOW_SIZE, 0)]).await;
     // A call that is not read further: its answer finds no room.
-    raw.send(&call(1, REFLECTION)).await.unwrap();
+    raw.send(&open_call(1, REFLECTION)).await.unwrap();
     let message = [prefix(false, 3), vec![0x3a, 1, b'*']].concat(); // list_services
     raw.send(&frame(DATA, 0, 1, &message.repeat(8))).await.unwrap();
     let tiny: Vec<u8> = frame(DATA, 0, 1, &[0]).repeat(1_000);

@@ -199,7 +199,7 @@ pub fn request(path: &str) -> Vec<u8> {
 }
 
 /// HEADERS that open a call.
-pub fn call(stream: u32, path: &str) -> Vec<u8> {
+pub fn open_call(stream: u32, path: &str) -> Vec<u8> {
     frame(HEADERS, END_HEADERS, stream, &request(path))
 }
 
