@@ -63,6 +63,7 @@ async fn t10_messages_that_unfold_end_at_the_limit() {
             let mut raw = Raw::connect(victim.address(), &[]).await;
             let body = [prefix(true, u32::try_from(bomb.len()).unwrap()), bomb.clone()].concat();
             let mut parts = body.chunks(16_384).peekable();
+            raw.find(|frame| frame.kind == WINDOW_UPDATE).await.unwrap(); // from now on a stream has 256 KiB
             raw.send(&frame(HEADERS, END_HEADERS, 1, &head)).await.unwrap();
             while let Some(part) = parts.next() {
                 let flags = if parts.peek().is_none() { END_STREAM } else { 0 };

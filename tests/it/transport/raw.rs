@@ -14,6 +14,7 @@ pub const RST_STREAM: u8 = 3;
 pub const SETTINGS: u8 = 4;
 pub const PING: u8 = 6;
 pub const GOAWAY: u8 = 7;
+pub const WINDOW_UPDATE: u8 = 8;
 pub const CONTINUATION: u8 = 9;
 
 pub const END_STREAM: u8 = 1;
@@ -115,8 +116,9 @@ impl Raw {
     pub async fn next(&mut self) -> Option<Frame> {
         loop {
             if let Some(frame) = self.take() {
-                if frame.kind == PING && frame.flags & ACK == 0 {
-                    let _ = self.send(&super::raw::frame(PING, ACK, 0, &frame.payload)).await;
+                if [PING, SETTINGS].contains(&frame.kind) && frame.flags & ACK == 0 {
+                    let echo = if frame.kind == PING { &frame.payload[..] } else { &[] };
+                    let _ = self.send(&super::raw::frame(frame.kind, ACK, 0, echo)).await;
                 }
                 return Some(frame);
             }
