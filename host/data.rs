@@ -1,7 +1,7 @@
 //! The data folder: whose it is, and what the node keeps there about itself.
 //!
-//! `node.lock` held while the node lives, `node.key` authenticates compiled code, `node.id` names the node, `artifacts/`
-//! and `compiled/` belong to the modules of those names.
+//! `node.lock` held while the node lives, `node.key` authenticates compiled code, `node.id` names the node, `tls/`
+//! holds a certificate of its own making, `artifacts/` and `compiled/` belong to the modules of those names.
 
 use std::fs::{File, Metadata, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read as _, Write as _};
@@ -99,6 +99,11 @@ impl DataFolder {
     /// Folder of the audit log.
     pub fn audit(&self) -> PathBuf {
         self.root.join(AUDIT)
+    }
+
+    /// Folder of a certificate of the node's own making.
+    pub fn tls(&self) -> PathBuf {
+        self.root.join("tls")
     }
 
     /// Folder of compiled code.

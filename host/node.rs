@@ -22,7 +22,7 @@ use crate::store::{SqliteStore, Store, StoreError};
 use crate::tenancy::audit::{Audit, AuditError};
 use crate::tenancy::{self, Key, KeyError, Keys, NewKey, OpenError, Secret, Secrets, Tenancy};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -66,6 +66,7 @@ pub enum NodeError {
 /// A running node. Dropping it stops it without grace; [`Node::stop`] is the polite way.
 pub struct Node {
     address: SocketAddr,
+    certificate: Option<PathBuf>,
     id: String,
     wasm: Arc<WasmExecutor>,
     executors: Arc<Executors>,
@@ -84,7 +85,8 @@ impl Node {
         config.check()?;
         let data = DataFolder::open(&config.data)?;
         let default = config.default_namespace()?;
-        let server = Server::bind(config.server.clone()).await?;
+        let authenticated = config.auth.is_required();
+        let (server, dialer) = Server::bind(config.server.clone(), &data.tls(), authenticated).await?;
         let lifecycle = Lifecycle::default();
         let wasm = WasmExecutor::new(config.wasm.clone(), &data.compiled(), data.key(), lifecycle.clone());
         let wasm = Arc::new(wasm.map_err(NodeError::Engine)?);
@@ -104,12 +106,14 @@ impl Node {
         let tenancy = services.tenancy.clone();
         let door = rpc::door(services, &default);
         let address = server.address();
+        let certificate = server.certificate().map(Path::to_owned);
         let longest = config.limits.deadline();
         let serving =
             lifecycle.spawn(server.run(Identify::new(tenancy.clone()), web, door, longest, lifecycle.clone()));
         let id = data.id().to_owned();
         let node = Self {
             address,
+            certificate,
             id,
             wasm,
             executors,
@@ -119,7 +123,7 @@ impl Node {
             serving: Some(serving),
             _data: data,
         };
-        selfcheck::run(node.address, tenancy.own_secret()).await.map_err(NodeError::SelfCheck)?;
+        selfcheck::run(node.address, dialer, tenancy.own_secret()).await.map_err(NodeError::SelfCheck)?;
         node.ready.send_replace(true);
         tracing::info!(%address, id = node.id, "serving");
         Ok(node)
@@ -128,6 +132,17 @@ impl Node {
     /// Where clients connect.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The same as a URL.
+    pub fn url(&self) -> String {
+        let scheme = if self.certificate.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
+    }
+
+    /// The file with the certificate that clients see; none where connections are in clear.
+    pub fn certificate(&self) -> Option<&Path> {
+        self.certificate.as_deref()
     }
 
     /// The collector's id: `executor_id` of its answers.

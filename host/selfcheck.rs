@@ -1,6 +1,6 @@
 //! The node calls itself over its own port before it reports healthy. Source: design.md section 6.
 
-use crate::rpc::pb;
+use crate::rpc::{Dialer, pb};
 use crate::tenancy::Secret;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,8 +13,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Calls every core service once; an answer of the service itself is wanted, good or bad.
 ///
+/// * `dialer`: encrypts where the port does, and is let in where clients need certificates.
 /// * `secret`: by which the node knows itself, where callers are asked who they are.
-pub(crate) async fn run(address: SocketAddr, secret: Option<&Secret>) -> Result<(), String> {
+pub(crate) async fn run(address: SocketAddr, dialer: Dialer, secret: Option<&Secret>) -> Result<(), String> {
     let bearer = secret.map(|secret| format!("Bearer {}", secret.expose()).parse::<AsciiMetadataValue>());
     let bearer = bearer.transpose().map_err(|why| why.to_string())?;
     let signed = move |mut request: Request<()>| {
@@ -29,8 +30,8 @@ pub(crate) async fn run(address: SocketAddr, secret: Option<&Secret>) -> Result<
         target.set_ip(if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
     }
     let endpoint = Endpoint::from_shared(format!("http://{target}")).map_err(|why| why.to_string())?;
-    let channel =
-        endpoint.connect_timeout(PATIENCE).timeout(PATIENCE).connect().await.map_err(|why| why.to_string())?;
+    let endpoint = endpoint.connect_timeout(PATIENCE).timeout(PATIENCE);
+    let channel = endpoint.connect_with_connector(dialer).await.map_err(|why| why.to_string())?;
     let mut dispatcher =
         pb::collective_dispatcher_client::CollectiveDispatcherClient::with_interceptor(channel.clone(), signed.clone());
     answered("CollectiveDispatcher", dispatcher.serve(pb::ServeRequest::default()).await)?;

@@ -2,7 +2,6 @@
 
 use super::json::Plugin;
 use crate::domain::{Digest, one_line};
-use crate::rpc::pb;
 use crate::rpc::pb::admin::v1::keys_client::KeysClient;
 use crate::rpc::pb::admin::v1::secrets_client::SecretsClient;
 use crate::rpc::pb::collection_repo_client::CollectionRepoClient;
@@ -11,15 +10,20 @@ use crate::rpc::pb::collective_dispatcher_client::CollectiveDispatcherClient;
 use crate::rpc::pb::collector_registry_client::CollectorRegistryClient;
 use crate::rpc::pb::plugin::v1::plugins_client::PluginsClient;
 use crate::rpc::pb::record::v1::collections_client::CollectionsClient;
-use http::Uri;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
+use crate::rpc::{Dialer, TlsError, Trust, pb};
+use http::header::AUTHORIZATION;
+use http::{HeaderValue, Uri};
+use hyper_util::client::legacy::{Client, ResponseFuture};
 use hyper_util::rt::TokioExecutor;
 use prost_types::Any;
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::rustls;
 use tonic::body::Body;
 use tonic::client::Grpc;
 use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, MetadataMap};
@@ -28,8 +32,6 @@ use tonic_types::StatusExt as _;
 
 /// Largest reply that we take: what a node sends at most.
 const REPLY_MAX: usize = (8 << 20) + (64 << 10);
-/// How long a node gets to accept a connection.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 /// How much longer than a call's deadline this client waits for the node to say that it has passed.
 pub(super) const VERDICT_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -42,8 +44,27 @@ pub(super) const BREAKING: &str = "BREAKING_CHANGE";
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The address is none.
-    #[error("{0} is no address of a node; write http://HOST:PORT")]
+    #[error("{0} is no address of a node; write http://HOST:PORT or https://HOST:PORT")]
     Address(String),
+    /// The node may be another than it says.
+    #[error("the node at {address} is not to be trusted ({why}); name the authority of its certificate with --ca FILE")]
+    Untrusted {
+        /// Where.
+        address: String,
+        /// What was wrong with its certificate.
+        why: String,
+    },
+    /// Certificates of this side that cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A token that no header can carry. It is not shown: it is secret.
+    #[error("the token has characters that no token has; give it as the node printed it")]
+    Token,
+    /// Everybody on the way would learn the token.
+    #[error(
+        "a token is not sent in clear to another machine; write https://, or add --insecure if the network is safe"
+    )]
+    TokenInClear,
     /// Nobody there.
     #[error("no node answers at {address} ({why}); start one with `collector dev`")]
     Connect {
@@ -71,7 +92,13 @@ impl ClientError {
     pub fn status(&self) -> Option<&Status> {
         match self {
             Self::Call(status) => Some(status),
-            Self::Address(_) | Self::Connect { .. } | Self::Metadata(_) => None,
+            Self::Address(_)
+            | Self::Connect { .. }
+            | Self::Untrusted { .. }
+            | Self::Tls(_)
+            | Self::Token
+            | Self::TokenInClear
+            | Self::Metadata(_) => None,
         }
     }
 }
@@ -128,6 +155,71 @@ pub struct Target {
     pub timeout: Option<Duration>,
 }
 
+/// How a client is let in, and whom it believes: the same flags and variables for every command.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Access {
+    /// PEM file of the authority that the node's certificate has to come from [default: those that browsers know]
+    #[arg(long, env = "COLLECTOR_CA", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// PEM file of a client certificate to show
+    #[arg(long, env = "COLLECTOR_CERT", value_name = "FILE", requires = "key")]
+    pub cert: Option<PathBuf>,
+    /// PEM file of its key
+    #[arg(long, env = "COLLECTOR_KEY", value_name = "FILE", requires = "cert")]
+    pub key: Option<PathBuf>,
+    /// Token to show; better given in the variable, where other users do not see it
+    #[arg(long, env = "COLLECTOR_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub token: Option<Token>,
+    /// Send the token in clear to another machine
+    #[arg(long)]
+    pub insecure: bool,
+}
+
+/// A secret: it is not in any output.
+#[derive(Clone)]
+pub struct Token(String);
+
+impl From<String> for Token {
+    fn from(token: String) -> Self {
+        Self(token)
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token")
+    }
+}
+
+impl Access {
+    /// The header that shows the token.
+    fn authorization(&self, uri: &Uri) -> Result<Option<HeaderValue>, ClientError> {
+        let Some(Token(token)) = &self.token else { return Ok(None) };
+        if !self.insecure && uri.scheme_str() != Some("https") && !is_loopback(uri) {
+            return Err(ClientError::TokenInClear);
+        }
+        let is_token = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+        let value = HeaderValue::try_from(format!("Bearer {token}")).ok().filter(|_| is_token);
+        let mut value = value.ok_or(ClientError::Token)?;
+        value.set_sensitive(true);
+        Ok(Some(value))
+    }
+
+    fn dialer(&self, uri: &Uri) -> Result<Dialer, ClientError> {
+        if uri.scheme_str() != Some("https") {
+            return Ok(Dialer::plain());
+        }
+        let identity = self.cert.as_deref().zip(self.key.as_deref());
+        Ok(Dialer::trusting(Trust { ca: self.ca.as_deref(), identity })?)
+    }
+}
+
+/// Whether what is sent there stays on this machine.
+fn is_loopback(uri: &Uri) -> bool {
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
 /// A connection to a node. Clones share it.
 ///
 /// On hyper's client instead of tonic's channel: the channel ends a call at its deadline with a bare CANCELLED, before
@@ -139,25 +231,47 @@ pub struct NodeClient {
 }
 
 /// What all services of a node are reached through.
-pub(super) type Channel = Client<HttpConnector, Body>;
+#[derive(Debug, Clone)]
+pub(super) struct Channel {
+    client: Client<Dialer, Body>,
+    authorization: Option<HeaderValue>,
+}
+
+impl tower::Service<http::Request<Body>> for Channel {
+    type Response = http::Response<hyper::body::Incoming>;
+    type Error = hyper_util::client::legacy::Error;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: http::Request<Body>) -> ResponseFuture {
+        if let Some(authorization) = &self.authorization {
+            request.headers_mut().entry(AUTHORIZATION).or_insert_with(|| authorization.clone());
+        }
+        self.client.request(request)
+    }
+}
 
 impl NodeClient {
-    /// Connects to `http://HOST:PORT`.
+    /// Connects to `http://HOST:PORT` as nobody in particular.
     pub async fn connect(address: &str) -> Result<Self, ClientError> {
+        Self::connect_with(address, &Access::default()).await
+    }
+
+    /// Connects to `http://HOST:PORT` or `https://HOST:PORT`.
+    pub async fn connect_with(address: &str, access: &Access) -> Result<Self, ClientError> {
         let uri: Uri = address.parse().map_err(|_| ClientError::Address(address.to_owned()))?;
-        let (Some("http"), Some(host)) = (uri.scheme_str(), uri.host()) else {
+        let (Some("http" | "https"), Some(_host)) = (uri.scheme_str(), uri.host()) else {
             return Err(ClientError::Address(address.to_owned()));
         };
-        let host = host.trim_matches(['[', ']']).to_owned();
-        let dial = timeout(CONNECT_PATIENCE, TcpStream::connect((host, uri.port_u16().unwrap_or(80)))).await;
-        let refused = |why: String| ClientError::Connect { address: address.to_owned(), why };
-        let dialled = dial.map_err(|_| refused("no answer in 5 s".to_owned()))?;
-        drop(dialled.map_err(|why| refused(why.to_string()))?);
+        let authorization = access.authorization(&uri)?;
+        let dialer = access.dialer(&uri)?;
+        drop(dialer.dial(&uri).await.map_err(|why| unreachable(address, &why))?);
 
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        let channel = Client::builder(TokioExecutor::new()).http2_only(true).build(connector);
-        Ok(Self { channel, origin: uri })
+        let client = Client::builder(TokioExecutor::new()).http2_only(true).build(dialer);
+        Ok(Self { channel: Channel { client, authorization }, origin: uri })
     }
 
     /// The same connection for calls whose types are known at run time only.
@@ -261,6 +375,14 @@ impl NodeClient {
     }
 }
 
+fn unreachable(address: &str, why: &std::io::Error) -> ClientError {
+    let (address, said) = (address.to_owned(), why.to_string());
+    match why.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
+        true => ClientError::Untrusted { address, why: said },
+        false => ClientError::Connect { address, why: said },
+    }
+}
+
 /// Names an artifact that was uploaded before.
 pub(super) fn by_digest(digest: &Digest) -> pb::serve_request::ServiceDef {
     pb::serve_request::ServiceDef::ServiceUri(format!("sha256:{digest}"))
@@ -324,4 +446,39 @@ pub(super) fn headers(metadata: &mut MetadataMap, pairs: &[String]) -> Result<()
 pub(super) fn receipt(metadata: &MetadataMap) -> BTreeMap<String, String> {
     let pairs = metadata.as_ref().iter().filter(|(key, _)| key.as_str().starts_with("collector-"));
     pairs.filter_map(|(key, value)| Some((key.to_string(), value.to_str().ok()?.to_owned()))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn access(token: &str) -> Access {
+        Access { token: Some(token.to_owned().into()), ..Access::default() }
+    }
+
+    #[test]
+    fn a_token_goes_in_clear_only_to_this_machine_or_when_told_so() {
+        let sent = |address: &str, insecure| {
+            let access = Access { insecure, ..access("secret") };
+            access.authorization(&address.parse().unwrap()).is_ok_and(|header| header.is_some())
+        };
+        for safe in ["http://localhost:1", "http://127.0.0.9:1", "http://[::1]:1", "https://node.example:1"] {
+            assert!(sent(safe, false), "{safe}");
+        }
+        for other in ["http://10.0.0.1:1", "http://localhost.example:1", "http://[2001:db8::1]:1", "http://0.0.0.0:1"] {
+            assert!(!sent(other, false) && sent(other, true), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_never_shown() {
+        let local = "http://localhost:1".parse().unwrap();
+        for odd in ["", "sec ret", "secret\n", "secr\u{e9}t"] {
+            let said = access(odd).authorization(&local).unwrap_err().to_string();
+            assert!(!said.contains("sec"), "{said}");
+        }
+        let header = access("secret").authorization(&local).unwrap().unwrap();
+        assert_eq!(header.to_str().unwrap(), "Bearer secret");
+        assert!(!format!("{header:?} {:?}", access("secret")).contains("secret"));
+    }
 }

@@ -23,7 +23,7 @@ mod secret;
 mod serve;
 mod watch;
 
-pub use client::{Answer, ClientError, NodeClient, Target};
+pub use client::{Access, Answer, ClientError, NodeClient, Target, Token};
 pub use json::{JsonError, Plugin as PluginFile};
 
 use clap::{CommandFactory as _, Parser, Subcommand};

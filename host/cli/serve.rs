@@ -1,15 +1,16 @@
 //! `collector dev` and `collector serve`: a node until it is told to stop.
 
+use super::client::Access;
 use super::guest::Ui;
 use super::output::Output;
-use super::place::NAMESPACE;
+use super::place::{NAMESPACE, NODE};
 use super::watch::Watch;
 use crate::config::{Config, ConfigError, Origins};
 use crate::node::Node;
 use crate::telemetry;
 use serde_json::json;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// `collector dev`
@@ -21,6 +22,9 @@ pub(super) struct DevArgs {
     /// Port on 127.0.0.1; 0 for any free one
     #[arg(long, default_value_t = 50_051)]
     port: u16,
+    /// Encrypt, with a certificate that the node makes for itself and keeps in the data folder
+    #[arg(long)]
+    tls: bool,
     /// Build and deploy the plugin in this folder, and again each time one of its files is saved
     #[arg(long, value_name = "DIR")]
     watch: Option<PathBuf>,
@@ -63,7 +67,7 @@ pub(super) struct ServeArgs {
     /// Where to listen
     #[arg(long, value_name = "IP:PORT")]
     listen: Option<SocketAddr>,
-    /// Listen beyond loopback without encryption and without asking who calls
+    /// Listen beyond loopback although connections are not encrypted, or nobody is asked who calls
     #[arg(long)]
     insecure: bool,
     /// Print the configuration in force as TOML, and end
@@ -77,16 +81,42 @@ pub(super) async fn dev(args: DevArgs, output: &Output, ui: &Ui) -> anyhow::Resu
     if let Some(data) = args.data {
         config.data = data;
     }
-    let Some(dir) = args.watch else { return run(config, output).await };
+    config.server.tls.self_signed |= args.tls;
     let (stop, node) = start(config, output).await?;
-    let watched =
-        async { Watch::new(&dir, &args.namespace, &format!("http://{}", node.address()))?.run(output, ui).await };
+    output.text(&format!("try it in another terminal:\n  {}", paste(&node)));
+    let Some(dir) = args.watch else {
+        stop.await;
+        node.stop().await;
+        return Ok(());
+    };
+    let access = Access { ca: node.certificate().map(Path::to_owned), ..Access::default() };
+    let watched = async { Watch::new(&dir, &args.namespace, (&node.url(), access))?.run(output, ui).await };
     let ended = tokio::select! {
         () = stop => Ok(()),
         ended = watched => ended,
     };
     node.stop().await;
     ended
+}
+
+/// A command that reaches the node, to be pasted.
+fn paste(node: &Node) -> String {
+    let url = node.url();
+    match node.certificate() {
+        Some(file) => format!("collector schema list --node {url} --ca {}", quoted(file)),
+        None if url == NODE => "collector schema list".to_owned(),
+        None => format!("collector schema list --node {url}"),
+    }
+}
+
+/// A path as one word of a shell.
+fn quoted(path: &Path) -> String {
+    let path = path.display().to_string();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
+    match path.bytes().all(plain) {
+        true => path,
+        false => format!("'{}'", path.replace('\'', r"'\''")),
+    }
 }
 
 pub(super) async fn serve(args: ServeArgs, output: &Output) -> anyhow::Result<()> {
@@ -119,8 +149,9 @@ async fn start(config: Config, output: &Output) -> anyhow::Result<(impl Future<O
     telemetry::init(&config.log)?;
     let stop = stop_signal()?; // before starting, so that an early signal is not the default's sudden death
     let node = Node::start(config).await?;
-    let address = format!("http://{}", node.address());
-    output.answer(&format!("serving on {address}"), &json!({ "serving": address, "id": node.id() }));
+    let address = node.url();
+    let ca = node.certificate().map(|file| file.display().to_string());
+    output.answer(&format!("serving on {address}"), &json!({ "serving": address, "id": node.id(), "ca": ca }));
     Ok((stop, node))
 }
 

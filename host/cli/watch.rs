@@ -3,7 +3,7 @@
 //! Only the plugin's own folder is watched, without what cargo writes and what is hidden. The old version answers while
 //! the new one is built, and goes on answering if that fails.
 
-use super::client::{BREAKING, ClientError, NodeClient, reason};
+use super::client::{Access, BREAKING, ClientError, NodeClient, reason};
 use super::guest::Ui;
 use super::output::Output;
 use super::plugin::{Deploy, build, deploy};
@@ -26,6 +26,7 @@ pub(super) struct Watch {
     dir: PathBuf,
     namespace: String,
     node: String,
+    access: Access,
     live: Option<Live>,
 }
 
@@ -37,19 +38,19 @@ struct Live {
 }
 
 impl Watch {
-    /// * `node`: address of the node that gets the versions.
+    /// * `node`: address of the node that gets the versions, and how to come in.
     /// * errors: no plugin there.
-    pub(super) fn new(dir: &Path, namespace: &str, node: &str) -> anyhow::Result<Self> {
+    pub(super) fn new(dir: &Path, namespace: &str, (node, access): (&str, Access)) -> anyhow::Result<Self> {
         let dir = dir.canonicalize().with_context(|| format!("cannot watch {}", dir.display()))?;
         if !dir.join("Cargo.toml").is_file() {
             bail!("{} is no plugin: there is no Cargo.toml; make one with `collector plugin new`", dir.display());
         }
-        Ok(Self { dir, namespace: namespace.to_owned(), node: node.to_owned(), live: None })
+        Ok(Self { dir, namespace: namespace.to_owned(), node: node.to_owned(), access, live: None })
     }
 
     /// Builds and deploys, then again after each change. Ends with an error only; dropping it ends it.
     pub(super) async fn run(mut self, output: &Output, ui: &Ui) -> anyhow::Result<()> {
-        let client = NodeClient::connect(&self.node).await?;
+        let client = NodeClient::connect_with(&self.node, &self.access).await?;
         let (changed, mut changes) = mpsc::channel(1);
         let root = self.dir.clone();
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
@@ -166,7 +167,7 @@ mod tests {
     #[test]
     fn a_folder_without_a_plugin_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let said = |dir: &Path| Watch::new(dir, "default", "http://x").err().unwrap().to_string();
+        let said = |dir: &Path| Watch::new(dir, "default", ("http://x", Access::default())).err().unwrap().to_string();
         assert!(said(dir.path()).contains("collector plugin new"));
         assert!(said(&dir.path().join("gone")).contains("cannot watch"));
     }

@@ -1,8 +1,10 @@
 //! What every request passes first and every answer last: request id, deadline, panics, receipts.
 
 use super::Door;
+use super::calls::{Calls, InFlight};
 use super::ended::Ended;
 use super::identify::Unknown;
+use super::lifetime::Running;
 use super::status::{self, receipt_pairs};
 use crate::domain::{BoxFuture, Deadline, Receipt, cut};
 use crate::tenancy::Caller;
@@ -16,8 +18,6 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio_util::task::TaskTracker;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tracing::Instrument as _;
@@ -27,8 +27,6 @@ use tracing::Instrument as _;
 const SLACK: Duration = Duration::from_millis(50);
 /// How much of a path is worth a line. It has no control characters: `http` refuses them.
 const PATH_MAX: usize = 256;
-/// Paths of the health service.
-const HEALTH: &str = "/grpc.health.v1.Health/";
 
 /// Names one request in details and in the log.
 #[derive(Debug, Clone)]
@@ -114,21 +112,26 @@ pub(super) fn deadline<T>(request: &tonic::Request<T>) -> Result<Deadline, Statu
 /// Takes one request through. A caller whose credentials end is cut off, whatever its call is doing.
 ///
 /// * `longest`: the node's own deadline, for requests that name none or a later one.
-/// * `calls`: what a draining node waits for. Watching health is not counted: it ends when the connection does.
+/// * `calls`: where it is counted, and refused if there are too many.
+/// * `connection`: that it runs on.
 /// * returns: the answer, its deadline among its extensions for those who translate it.
 pub(super) async fn handle<B>(
     door: Door,
     mut request: Request<B>,
     longest: Duration,
-    calls: TaskTracker,
+    calls: Calls,
+    connection: Running,
 ) -> Response<Body>
 where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<tonic::codegen::StdError>,
 {
-    let call = (!request.uri().path().starts_with(HEALTH)).then(|| calls.token());
     let caller = match caller_of(request.extensions()) {
         Ok(caller) => caller,
+        Err(status) => return status.into_http(),
+    };
+    let call = match calls.begin(request.uri().path(), connection) {
+        Ok(call) => call,
         Err(status) => return status.into_http(),
     };
     let asked = match timeout(request.headers()) {
@@ -205,12 +208,7 @@ async fn while_good<T>(caller: &Caller, answer: impl Future<Output = T>) -> Opti
 }
 
 /// Sees to it that a receipt gets into the trailers, keeps the call counted until it is sent, and ends it with its caller.
-fn finish(
-    mut response: Response<Body>,
-    call: Option<TaskTrackerToken>,
-    caller: Caller,
-    mut record: Ended,
-) -> Response<Body> {
+fn finish(mut response: Response<Body>, call: InFlight, caller: Caller, mut record: Ended) -> Response<Body> {
     record.with(response.headers());
     let receipt = response.extensions_mut().remove::<ReceiptSlot>();
     let caller = Some(caller).filter(Caller::can_end);
@@ -227,7 +225,7 @@ struct Outgoing {
     ended: Option<BoxFuture<'static, ()>>,
     /// What the audit log is told of the end.
     record: Ended,
-    _call: Option<TaskTrackerToken>,
+    _call: InFlight,
 }
 
 impl Outgoing {

@@ -51,13 +51,13 @@ impl Identify {
     }
 
     /// Looks at the certificate of a connection, once.
-    pub(super) fn connection(&self, peer: &Peer) -> Visitor {
+    pub(super) fn connection(&self, peer: Peer) -> Visitor {
         let holder = peer.certificate.as_deref().and_then(|der| {
             let holder = self.tenancy.certificate(der);
             tracing::debug!(address = %peer.address, known = holder.is_some(), "a client certificate");
             holder
         });
-        Visitor { tenancy: self.tenancy.clone(), peer: peer.clone(), holder }
+        Visitor { tenancy: self.tenancy.clone(), peer, holder }
     }
 }
 
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn where_nobody_is_asked_credentials_mean_nothing_and_go_no_further() {
         let peer = Peer { address: [127, 0, 0, 1].into(), certificate: None };
-        let visitor = Identify::new(Tenancy::default()).connection(&peer);
+        let visitor = Identify::new(Tenancy::default()).connection(peer);
         let mut request = Request::new(Body::empty());
         request.headers_mut().insert(AUTHORIZATION, "Basic nonsense".parse().unwrap());
         visitor.note(&mut request);

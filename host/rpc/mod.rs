@@ -3,20 +3,25 @@
 //! A request comes in through [`Server`] (connections) and the edge (deadline, panics, receipts), is decoded by tonic, turned
 //! into domain words by `convert`, handed on in one call, and answered; failures become statuses in `status`.
 
+mod admission;
 mod builtin;
+mod calls;
 mod codec;
 mod collection_repo;
 mod collection_service;
 mod collections;
+mod config;
 mod convert;
 mod dispatcher;
 mod door;
 mod edge;
 mod ended;
+mod flood;
 mod health;
 mod identify;
 mod incoming;
 mod keys;
+mod lifetime;
 mod native;
 mod not_yet;
 mod page;
@@ -31,18 +36,21 @@ mod registry;
 mod secrets;
 mod server;
 mod status;
+mod tls;
 mod verdict;
 mod web;
 mod weight;
 
 pub use builtin::built_in;
 pub use codec::{StrictCodec, StrictDecoder};
+pub use config::{BadSetting, Config};
 pub use door::Door;
 pub use identify::Identify;
 pub use page::Pages;
 pub use policy::{NATIVE, Needs, Place, TABLE};
 pub use raw::RawDescriptor;
-pub use server::{BadSetting, Config, Server, ServerError};
+pub use server::{Server, ServerError};
+pub use tls::{ClientCertificates, Dialer, TlsConfig, TlsError, Trust, Wire};
 pub use web::Web;
 
 use crate::collections::Collections;
@@ -73,6 +81,7 @@ use reflection::ReflectionService;
 use registry::RegistryService;
 use secrets::SecretsService;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 use tonic::codec::CompressionEncoding;
 use tonic::server::NamedService;
@@ -161,8 +170,13 @@ pub fn door(services: Services, default: &Namespace) -> Door {
         default.clone(),
         services.lifecycle.clone(),
     );
-    let reflection =
-        ReflectionService::new(Arc::clone(&registry), tenancy.clone(), default.clone(), services.lifecycle);
+    let reflection = ReflectionService::new(
+        Arc::clone(&registry),
+        tenancy.clone(),
+        default.clone(),
+        Duration::from_millis(services.limits.stream_idle_ms),
+        services.lifecycle,
+    );
     let repo = RepoService::new(Arc::clone(&collections), pages.clone(), services.advertised);
     let record = CollectionsService::new(Arc::clone(&collections));
     let collections = CollectionService::new(collections, pages.clone());

@@ -2,11 +2,12 @@
 //! Source: RFC 9113 section 3.4, RFC 9112 section 3.
 //!
 //! hyper waits for them without a limit, so a thousand silent sockets would hold every place. They are read here, under
-//! a deadline, and handed to hyper with the rest. What begins like neither (a TLS hello, noise) is closed.
+//! a deadline, and handed to hyper with the rest. What begins like neither (a TLS hello on a plain port, noise) is closed.
 
+use super::flood::Gauge;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
@@ -19,7 +20,7 @@ const METHODS: [&[u8]; 7] = [b"GET ", b"HEAD ", b"POST ", b"PUT ", b"PATCH ", b"
 /// How long clients are waited for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
-    /// Until their first bytes are there.
+    /// Until they have shaken hands and their first bytes are there.
     pub(super) first: Duration,
     /// Until they take the next bytes of an answer.
     pub(super) write: Duration,
@@ -37,15 +38,27 @@ pub(super) struct Greeted<S> {
     given: usize,
     patience: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
+    /// Of HTTP/2.
+    gauge: Option<Gauge>,
 }
 
 /// Reads until it is clear what the client speaks.
 ///
-/// * errors: `TimedOut`, `InvalidData` for anything but HTTP, `UnexpectedEof`.
-pub(super) async fn greet<S: AsyncRead + Unpin>(mut stream: S, patience: Patience) -> io::Result<Greeted<S>> {
-    let mut said = [0; PREFACE.len()];
-    let len = timeout(patience.first, listen(&mut stream, &mut said)).await.map_err(|_| io::ErrorKind::TimedOut)??;
-    Ok(Greeted { stream, said, len, given: 0, patience: patience.write, stalled: None })
+/// * `shaken`: the connection, once hands are shaken, and what was learned by that.
+/// * errors: `TimedOut`, `InvalidData` for anything but HTTP, `UnexpectedEof`; what `shaken` fails with.
+pub(super) async fn greet<S: AsyncRead + Unpin, T>(
+    shaken: impl Future<Output = io::Result<(S, T)>>,
+    patience: Patience,
+) -> io::Result<(Greeted<S>, T)> {
+    let greeting = async {
+        let (mut stream, learned) = shaken.await?;
+        let mut said = [0; PREFACE.len()];
+        let len = listen(&mut stream, &mut said).await?;
+        let gauge = (said == *PREFACE).then(Gauge::new);
+        let patience = patience.write;
+        Ok((Greeted { stream, said, len, given: 0, patience, stalled: None, gauge }, learned))
+    };
+    timeout(patience.first, greeting).await.map_err(|_| io::ErrorKind::TimedOut)?
 }
 
 async fn listen<S: AsyncRead + Unpin>(stream: &mut S, said: &mut [u8; PREFACE.len()]) -> io::Result<usize> {
@@ -89,7 +102,14 @@ impl<S> Greeted<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for Greeted<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.said.get(self.given..self.len).filter(|left| !left.is_empty()) {
-            None => Pin::new(&mut self.stream).poll_read(cx, buf),
+            None => {
+                let before = buf.filled().len();
+                ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+                if let Some(gauge) = &mut self.gauge {
+                    gauge.read(buf.filled().get(before..).unwrap_or_default()).map_err(io::Error::other)?;
+                }
+                Poll::Ready(Ok(()))
+            }
             Some(left) => {
                 let (now, _) = left.split_at(left.len().min(buf.remaining()));
                 let now_len = now.len();
@@ -133,6 +153,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Greeted<S> {
 mod tests {
     use super::*;
     use tokio::io::{AsyncWriteExt as _, duplex};
+
+    /// Of a connection on which nobody shakes hands.
+    async fn greet<S: AsyncRead + Unpin>(stream: S, patience: Patience) -> io::Result<Greeted<S>> {
+        super::greet(async { Ok((stream, ())) }, patience).await.map(|(greeted, ())| greeted)
+    }
 
     const SHORT: Patience = Patience { first: Duration::from_millis(20), write: Duration::from_millis(20) };
 

@@ -1,104 +1,59 @@
-//! Connections: HTTP/2 and HTTP/1.1 over TCP, bounded, drained on shutdown.
+//! Connections: HTTP/2 and HTTP/1.1 over TCP or TLS, bounded, drained on shutdown.
 //!
 //! tonic routes and decodes; the accept loop is ours, because tonic's own turns a passed `grpc-timeout` into CANCELLED
 //! and offers no hold on connections.
+//!
+//! ```text
+//! accept -> admission (how many) -> tls -> preface (HTTP?) -> flood (frames) -> hyper -> identify -> web -> edge -> door
+//!                                   `---- 5 s ----------'     `---- lifetime: age, idle, drain ------------------------'
+//! ```
 
-use super::identify::{Identify, Peer};
+use super::admission::{Admission, Closed, Place};
+use super::calls::Calls;
+use super::identify::{Identify, Peer, Visitor};
 use super::incoming::Whole;
-use super::web::{Cors, Web};
-use super::{Door, edge, preface};
-use crate::collections::is_endpoint;
-use crate::domain;
+use super::lifetime::{Activity, Lifetime, Running, tend};
+use super::tls::{Dialer, Tls, TlsError, Wire};
+use super::web::Web;
+use super::{Config, Door, edge, preface};
 use crate::lifecycle::Lifecycle;
-use http::{Request, Response, Version};
+use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 
-/// The `[server]` section of the configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// Where to listen. Loopback: nothing is reachable from outside until somebody says so.
-    pub listen: SocketAddr,
-    /// `host:port` that other machines reach the node by, for Route. Empty: the address that it listens on.
-    pub advertised_address: String,
-    /// Listens beyond loopback although callers are neither encrypted nor authenticated.
-    pub insecure: bool,
-    /// Connections at once. 1,024: each may cost 64 KiB and more.
-    pub connections: usize,
-    /// Calls at once on one connection. 100: gRPC's usual figure.
-    pub streams: u32,
-    /// The namespace of native calls, reflection and health that name none in metadata `collector-namespace`.
-    pub default_namespace: String,
-    /// Milliseconds that calls in flight get to finish when the node stops. 10,000: below what supervisors wait.
-    pub grace_ms: u64,
-    /// Web pages that may call the node from a browser: `scheme://host[:port]`, or `*` for all. None: a page could reach
-    /// a node on its reader's own machine. In the environment and in flags separated by commas.
-    #[serde(deserialize_with = "domain::list")]
-    pub cors_origins: Vec<String>,
-}
-
-/// A setting that cannot be kept.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{key}: {problem}")]
-pub struct BadSetting {
-    /// Its key in the configuration.
-    pub key: &'static str,
-    /// What is wrong with it.
-    pub problem: String,
-}
-
-impl Config {
-    /// Refuses origins and addresses that are none.
-    pub fn check(&self) -> Result<(), BadSetting> {
-        if !self.advertised_address.is_empty() && !is_endpoint(&self.advertised_address) {
-            let problem = format!("{:?} is not host:port", self.advertised_address);
-            return Err(BadSetting { key: "server.advertised_address", problem });
-        }
-        Cors::new(&self.cors_origins).map(|_| ())
-    }
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        let listen = SocketAddr::from(([127, 0, 0, 1], 50_051));
-        Self {
-            listen,
-            advertised_address: String::new(),
-            insecure: false,
-            connections: 1_024,
-            streams: 100,
-            default_namespace: "default".to_owned(),
-            grace_ms: 10_000,
-            cors_origins: Vec::new(),
-        }
-    }
-}
+/// How long the node waits to accept again after the system refused: connections that end give descriptors back.
+const EXHAUSTED: Duration = Duration::from_millis(50);
 
 /// Why the node cannot listen.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// Beyond loopback without saying so.
     #[error(
-        "refusing to listen on {0}: callers are neither encrypted nor authenticated yet; \
-         listen on 127.0.0.1, or add --insecure if something in front of the node does both"
+        "refusing to listen on {listen}: {missing}; listen on 127.0.0.1 instead, or add --insecure if something in \
+         front of the node does what is missing"
     )]
-    Exposed(SocketAddr),
+    Exposed {
+        /// Where.
+        listen: SocketAddr,
+        /// What is, and how to get it.
+        missing: &'static str,
+    },
+    /// The certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The system said no.
     #[error("cannot listen on {listen}: {why}")]
     Bind {
@@ -109,29 +64,64 @@ pub enum ServerError {
     },
 }
 
+/// Refuses to be reached from other machines unless connections are encrypted and callers asked who they are.
+///
+/// * `authenticated`: whether callers are.
+pub(super) fn exposed(config: &Config, authenticated: bool) -> Result<(), ServerError> {
+    let listen = config.listen;
+    if listen.ip().is_loopback() || config.insecure {
+        return Ok(());
+    }
+    let missing = match (config.tls.is_on(), authenticated) {
+        (true, true) => return Ok(()),
+        (false, true) => "connections are not encrypted (set server.tls.certificate and server.tls.key)",
+        (true, false) => "callers are not authenticated (set auth.mode = \"required\")",
+        (false, false) => {
+            "connections are not encrypted (set server.tls.certificate and server.tls.key) and callers are not \
+             authenticated (set auth.mode = \"required\")"
+        }
+    };
+    Err(ServerError::Exposed { listen, missing })
+}
+
 /// A bound port.
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     config: Config,
+    tls: Option<Arc<Tls>>,
 }
 
 impl Server {
     /// Binds the port. Nothing is served yet; clients that connect wait.
-    pub async fn bind(config: Config) -> Result<Self, ServerError> {
+    ///
+    /// * `folder`: where a certificate of the node's own making is kept.
+    /// * `authenticated`: whether every caller has to say who it is.
+    /// * returns: besides, what the node reaches itself with.
+    pub async fn bind(config: Config, folder: &Path, authenticated: bool) -> Result<(Self, Dialer), ServerError> {
+        exposed(&config, authenticated)?;
+        let (tls, dialer) = match config.tls.is_on() {
+            true => {
+                let (tls, dialer) = Tls::open(&config.tls, folder, &config.names())?;
+                (Some(Arc::new(tls)), dialer)
+            }
+            false => (None, Dialer::plain()),
+        };
         let listen = config.listen;
-        if !listen.ip().is_loopback() && !config.insecure {
-            return Err(ServerError::Exposed(listen));
-        }
         let bind = |why| ServerError::Bind { listen, why };
         let listener = TcpListener::bind(listen).await.map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;
-        Ok(Self { listener, address, config })
+        Ok((Self { listener, address, config, tls }, dialer))
     }
 
     /// Where clients connect, with the real port where 0 was asked for.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The file with the certificate that clients see, where connections are encrypted.
+    pub fn certificate(&self) -> Option<&Path> {
+        self.tls.as_ref().map(|tls| tls.file())
     }
 
     /// Serves until the node drains, then waits for calls in flight: `grace_ms`, then their guests are stopped.
@@ -140,70 +130,129 @@ impl Server {
     /// * `web`: what stands before `door`.
     /// * `longest`: deadline of calls that name none.
     pub async fn run(self, identify: Identify, web: Web, door: Door, longest: Duration, lifecycle: Lifecycle) {
-        let places = Arc::new(Semaphore::new(self.config.connections));
-        let open = Connections::default();
-        let builder = builder(&self.config);
+        let admission = Admission::new(&self.config);
+        let open = Connections::new(&self.config);
+        let host = Host {
+            tls: self.tls,
+            builder: builder(&self.config),
+            lifetime: Lifetime::new(&self.config),
+            drain: open.drain.clone(),
+            identify,
+            answers: Answers { web, door, calls: open.calls.clone(), longest },
+        };
+        if let Some(tls) = &host.tls {
+            drop(lifecycle.spawn(Arc::clone(tls).keep_fresh(lifecycle.clone())));
+        }
         loop {
             let accepted = tokio::select! {
                 biased;
                 () = lifecycle.draining() => break,
-                accepted = accept(&self.listener, &places) => accepted,
+                accepted = self.listener.accept() => accepted,
             };
-            let (stream, address, place) = match accepted {
-                Ok(accepted) => accepted,
+            let (stream, address) = match accepted {
+                Ok((stream, peer)) => (stream, peer.ip()),
                 Err(why) => {
-                    // Out of descriptors, most likely: connections that end give some back.
-                    tracing::warn!(%why, "cannot accept a connection");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    tracing::debug!(%why, "cannot accept a connection");
+                    admission.count(Closed::Exhausted);
+                    tokio::time::sleep(EXHAUSTED).await;
                     continue;
                 }
             };
-            let (web, door, calls) = (web.clone(), door.clone(), open.calls.clone());
-            let visitor = identify.connection(&Peer { address, certificate: None });
-            let answer = move |mut request: Request<Body>| {
-                visitor.note(&mut request);
-                let (web, door, calls) = (web.clone(), door.clone(), calls.clone());
-                async move { web.handle(request, |request| edge::handle(door, request, longest, calls)).await }
-            };
-            let connection = serve(stream, answer, builder.clone(), open.graceful.watcher());
-            let cut = open.cut.clone();
-            drop(lifecycle.spawn(async move {
-                let _place = place;
-                if let Some(Err(why)) = cut.run_until_cancelled(connection).await {
-                    tracing::debug!(%why, "connection ended");
+            let place = match admission.admit(address).await {
+                Ok(place) => place,
+                Err(why) => {
+                    admission.count(why);
+                    continue;
                 }
+            };
+            let (host, cut, counted) = (host.clone(), open.cut.clone(), open.open.token());
+            drop(lifecycle.spawn(async move {
+                if let Some(Err(why)) = cut.run_until_cancelled(host.serve(stream, address, &place)).await {
+                    tracing::debug!(why, "connection ended");
+                }
+                drop((place, counted));
             }));
         }
         drop(self.listener);
-        open.drain(Duration::from_millis(self.config.grace_ms), &lifecycle).await;
+        open.end(Duration::from_millis(self.config.grace_ms), &lifecycle).await;
     }
 }
 
-/// Serves one connection to its end.
-async fn serve<F, Fut>(
-    stream: TcpStream,
-    answer: F,
+/// What every connection is served with. Clones share it.
+#[derive(Clone)]
+struct Host {
+    tls: Option<Arc<Tls>>,
     builder: Builder<TokioExecutor>,
-    watcher: Watcher,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
-where
-    F: Fn(Request<Body>) -> Fut + Send + 'static,
-    Fut: Future<Output = Response<Body>> + Send + 'static,
-{
-    let stream = preface::greet(stream, preface::PATIENCE).await?;
-    let service = service_fn(move |request: Request<Incoming>| {
-        let http2 = request.version() == Version::HTTP_2;
-        let answer = answer(request.map(|body| Body::new(Whole::new(body, http2))));
-        async { Ok::<_, Infallible>(answer.await) }
-    });
-    watcher.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned()).await
+    lifetime: Lifetime,
+    drain: CancellationToken,
+    identify: Identify,
+    answers: Answers,
+}
+
+impl Host {
+    /// Serves one connection to its end.
+    async fn serve(
+        self,
+        stream: TcpStream,
+        address: IpAddr,
+        place: &Place,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        if let Err(why) = stream.set_nodelay(true) {
+            tracing::debug!(%why, "a connection keeps Nagle's algorithm"); // one client's trouble, not the listener's
+        }
+        let shaken = async {
+            match &self.tls {
+                Some(tls) => tls.accept(stream).await,
+                None => Ok((Wire::Plain(stream), None)),
+            }
+        };
+        let (stream, certificate) = tokio::select! {
+            greeted = preface::greet(shaken, preface::PATIENCE) => greeted?,
+            () = place.unwanted() => return Ok(()),
+        };
+        place.greeted();
+        let visitor = self.identify.connection(Peer { address, certificate });
+        let (activity, answers) = (Activity::default(), self.answers);
+        let running = activity.clone();
+        let service = service_fn(move |request: Request<Incoming>| {
+            let answer = answers.clone().answer(request, &visitor, running.begin());
+            async { Ok::<_, Infallible>(answer.await) }
+        });
+        let connection = self.builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        tend(connection, self.lifetime, &activity, &self.drain).await
+    }
+}
+
+/// What every request is answered with. Clones share it.
+#[derive(Clone)]
+struct Answers {
+    web: Web,
+    door: Door,
+    calls: Calls,
+    longest: Duration,
+}
+
+impl Answers {
+    fn answer(
+        self,
+        request: Request<Incoming>,
+        visitor: &Visitor,
+        running: Running,
+    ) -> impl Future<Output = Response<Body>> + Send + use<> {
+        let (head, body) = request.into_parts();
+        let body = Body::new(Whole::new(body, head.version, &head.headers));
+        let mut request = Request::from_parts(head, body);
+        visitor.note(&mut request);
+        let Self { web, door, calls, longest, .. } = self;
+        async move { web.handle(request, |request| edge::handle(door, request, longest, calls, running)).await }
+    }
 }
 
 /// What is open while the node serves.
-#[derive(Default)]
 struct Connections {
-    graceful: GracefulShutdown,
-    calls: TaskTracker,
+    open: TaskTracker,
+    calls: Calls,
+    drain: CancellationToken,
     cut: CancellationToken,
 }
 
@@ -213,19 +262,27 @@ const CLOSING: Duration = Duration::from_millis(250);
 const STOPPED: Duration = Duration::from_secs(1);
 
 impl Connections {
+    fn new(config: &Config) -> Self {
+        let (drain, cut) = (CancellationToken::new(), CancellationToken::new());
+        Self { open: TaskTracker::new(), calls: Calls::new(config), drain, cut }
+    }
+
     /// Tells clients to go away, waits for calls in flight, then stops guests, then cuts what is still open: streams that
     /// never end by themselves, and connections on which nobody spoke.
-    async fn drain(self, grace: Duration, lifecycle: &Lifecycle) {
-        let mut closed = std::pin::pin!(self.graceful.shutdown()); // sends GOAWAY when first polled
-        self.calls.close();
+    async fn end(self, grace: Duration, lifecycle: &Lifecycle) {
+        self.drain.cancel(); // connections send GOAWAY
+        self.open.close();
+        let calls = self.calls.running();
+        calls.close();
+        let mut closed = std::pin::pin!(self.open.wait());
         let finished = async {
             loop {
                 tokio::select! {
                     () = &mut closed => return,
-                    () = self.calls.wait() => {}
+                    () = calls.wait() => {}
                 }
                 // A client that had not heard yet may have sent one more call.
-                if timeout(CLOSING, &mut closed).await.is_ok() || self.calls.is_empty() {
+                if timeout(CLOSING, &mut closed).await.is_ok() || calls.is_empty() {
                     return;
                 }
             }
@@ -233,23 +290,11 @@ impl Connections {
         if timeout(grace, finished).await.is_err() {
             tracing::warn!("the grace period is over, guests that still run are stopped");
             lifecycle.kill();
-            let _ = timeout(STOPPED, self.calls.wait()).await;
+            let _ = timeout(STOPPED, calls.wait()).await;
             let _ = timeout(CLOSING, closed).await;
         }
         self.cut.cancel();
     }
-}
-
-async fn accept(
-    listener: &TcpListener,
-    connections: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, IpAddr, OwnedSemaphorePermit)> {
-    let place = Arc::clone(connections).acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, peer) = listener.accept().await?;
-    if let Err(why) = stream.set_nodelay(true) {
-        tracing::debug!(%why, "a connection keeps Nagle's algorithm"); // one client's trouble, not the listener's
-    }
-    Ok((stream, peer.ip(), place))
 }
 
 /// HTTP/2 and HTTP/1.1 as threats.md B1 sets them.
@@ -276,4 +321,34 @@ fn builder(config: &Config) -> Builder<TokioExecutor> {
         .keep_alive_interval(Some(Duration::from_secs(30)))
         .keep_alive_timeout(Duration::from_secs(10));
     builder
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beyond_loopback_encryption_and_authentication_are_needed_or_a_word() {
+        let config = |listen: &str, tls, insecure| {
+            let mut config = Config { listen: listen.parse().unwrap(), insecure, ..Config::default() };
+            config.tls.self_signed = tls;
+            config
+        };
+        let says = |tls, authenticated| {
+            exposed(&config("0.0.0.0:1", tls, false), authenticated).map_err(|why| why.to_string()).err()
+        };
+        let (tls, auth) = ("server.tls.certificate", "auth.mode");
+        let neither = says(false, false).unwrap();
+        assert!(neither.contains(tls) && neither.contains(auth) && neither.contains("--insecure"), "{neither}");
+        let plain = says(false, true).unwrap();
+        assert!(plain.contains(tls) && !plain.contains(auth), "{plain}");
+        let anybody = says(true, false).unwrap();
+        assert!(!anybody.contains(tls) && anybody.contains(auth), "{anybody}");
+        assert_eq!(says(true, true), None);
+        for safe in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1"] {
+            assert!(exposed(&config(safe, false, false), false).is_ok(), "{safe}");
+        }
+        assert!(exposed(&config("[::]:1", false, true), false).is_ok());
+        assert!(exposed(&config("[::ffff:10.0.0.1]:1", true, false), false).is_err());
+    }
 }

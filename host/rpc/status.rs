@@ -51,6 +51,13 @@ pub(super) fn unauthenticated() -> Status {
     plain(Code::Unauthenticated, "UNAUTHENTICATED", message)
 }
 
+/// A call that is refused before anything is done for it: there are too many.
+pub(super) fn overloaded() -> Status {
+    let mut details = ErrorDetails::with_error_info("BUSY", DOMAIN, HashMap::new());
+    details.set_retry_info(Some(RETRY_AFTER));
+    Status::with_error_details(Code::ResourceExhausted, "the node has too many calls in flight; try again", details)
+}
+
 /// A request that is wrong in itself.
 pub(super) fn bad_request(why: BadRequest, id: &RequestId) -> Status {
     // Paths and names in it are the caller's, and as long as a request.

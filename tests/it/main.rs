@@ -46,5 +46,7 @@ mod registry;
 mod serve;
 mod support;
 mod tenants;
+mod tls;
+mod transport;
 mod web;
 mod wire_contract;

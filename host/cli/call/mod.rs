@@ -7,7 +7,7 @@ mod target;
 
 pub(super) use input::read;
 
-use super::client::Target;
+use super::client::{Access, Target};
 use super::guest::Ui;
 use super::output::Output;
 use super::place::{NAMESPACE, NODE};
@@ -44,6 +44,8 @@ pub(super) struct Args {
     /// Address of the node
     #[arg(long, env = "COLLECTOR_NODE", default_value = NODE, value_name = "URL")]
     node: String,
+    #[command(flatten)]
+    access: Access,
     /// Namespace of a target that names none
     #[arg(long, short, env = "COLLECTOR_NAMESPACE", default_value = NAMESPACE, value_name = "NS")]
     namespace: String,

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub(super) async fn run(args: &Args, mut target: Target, output: &Output, ui: &Ui) -> anyhow::Result<()> {
-    let client = NodeClient::connect(&args.node).await?;
+    let client = NodeClient::connect_with(&args.node, &args.access).await?;
     let reflection = Reflection::open(&client, &target.namespace).await?;
     let method = reflection.method(&target.service, &target.method).await?;
     if args.example {

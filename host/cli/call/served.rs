@@ -54,7 +54,7 @@ pub(super) async fn run(args: &Args, code: &str, target: &Target, output: &Outpu
         }
         None => Any { type_url: String::new(), value: data },
     };
-    let client = NodeClient::connect(&args.node).await?;
+    let client = NodeClient::connect_with(&args.node, &args.access).await?;
     let step = ui.step(&format!("calling {}", args.target));
     let answer = code.call(&client, target, input).await;
     drop(step);
@@ -90,7 +90,7 @@ fn described(plugin: &Plugin, target: &Target) -> anyhow::Result<Option<Types>> 
 
 /// The types of a method that the node knows; `None` where it does not know the service: any bytes go there.
 async fn registered(args: &Args, target: &Target) -> anyhow::Result<Option<Types>> {
-    let client = NodeClient::connect(&args.node).await?;
+    let client = NodeClient::connect_with(&args.node, &args.access).await?;
     let reflection = Reflection::open(&client, &target.namespace).await?;
     if reflection.resolve(&target.service).is_err() {
         return Ok(None);

@@ -1,6 +1,6 @@
 //! `collector collection list`
 
-use super::super::client::{ClientError, NodeClient, request};
+use super::super::client::{ClientError, request};
 use super::super::output::{Output, table};
 use super::super::place::Place;
 use super::super::record::{Format, PAGE_MAX, Shape, pair};
@@ -31,7 +31,7 @@ pub(in crate::cli) struct Args {
 }
 
 pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<()> {
-    let client = NodeClient::connect(&args.place.node).await?;
+    let client = args.place.connect().await?;
     let place = args.here.unwrap_or(args.place.namespace);
     let namespace = if args.all_namespaces { String::new() } else { place.clone() };
     let filter = args.message.map(|name| pb::MessageTypeRef {

@@ -48,7 +48,7 @@ Examples:
   collector collection search shop --collection orders --collection drafts --where 'total>5' -o jsonl";
 
 pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<()> {
-    let client = NodeClient::connect(&args.place.node).await?;
+    let client = args.place.connect().await?;
     let mut query = BTreeMap::new();
     query.extend(args.words.as_deref().map(|words| ("full_text".to_owned(), text(words))));
     let filters = filters_object(&args.conditions)?;

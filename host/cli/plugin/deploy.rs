@@ -1,6 +1,6 @@
 //! `collector plugin deploy`
 
-use super::super::client::{ClientError, NodeClient};
+use super::super::client::ClientError;
 use super::super::guest::{self, BuildOptions, Ui};
 use super::super::output::Output;
 use super::super::place::{Place, is_image};
@@ -66,7 +66,7 @@ pub(super) async fn run(args: Args, output: &Output, ui: &Ui) -> anyhow::Result<
         inactive: args.inactive,
         grants: args.grant.clone(),
     };
-    let client = NodeClient::connect(&args.place.node).await?;
+    let client = args.place.connect().await?;
     let digest = plugin.code.digest();
     let done = deploy(&client, &what, plugin.code, ui).await?;
     report(&what, &digest, &done, output)

@@ -1,6 +1,6 @@
 //! `collector plugin list`, `activate` and `undeploy`: what a node has, and which version of it answers.
 
-use super::super::client::{ClientError, NodeClient, request};
+use super::super::client::{ClientError, request};
 use super::super::output::{Output, table};
 use super::super::place::Place;
 use crate::domain::one_line;
@@ -48,7 +48,7 @@ pub(in crate::cli) struct UndeployArgs {
 }
 
 pub(super) async fn list(args: ListArgs, output: &Output) -> anyhow::Result<()> {
-    let client = NodeClient::connect(&args.place.node).await?;
+    let client = args.place.connect().await?;
     let namespace = if args.all_namespaces { String::new() } else { args.place.namespace.clone() };
     let mut all = Vec::new();
     let mut page_token = String::new();
@@ -75,7 +75,7 @@ pub(super) async fn list(args: ListArgs, output: &Output) -> anyhow::Result<()> 
 }
 
 pub(super) async fn activate(args: ActivateArgs, output: &Output) -> anyhow::Result<()> {
-    let client = NodeClient::connect(&args.place.node).await?;
+    let client = args.place.connect().await?;
     let namespace = args.place.namespace;
     let version = args.version.unwrap_or_default(); // 0 is the newest
     let wanted = pb::ActivateRequest { namespace: namespace.clone(), name: args.name.clone(), version };
@@ -88,7 +88,7 @@ pub(super) async fn activate(args: ActivateArgs, output: &Output) -> anyhow::Res
 
 /// Says what goes before it goes: afterwards nobody knows.
 pub(super) async fn undeploy(args: UndeployArgs, output: &Output) -> anyhow::Result<()> {
-    let client = NodeClient::connect(&args.place.node).await?;
+    let client = args.place.connect().await?;
     let (namespace, name) = (args.place.namespace, args.name);
     let wanted = pb::GetRequest { namespace: namespace.clone(), name: name.clone() };
     let before = client.plugins().get(request(&namespace, wanted)?).await.map_err(ClientError::from)?;

@@ -1,6 +1,6 @@
 //! `collector plugin inspect`: what a plugin is, without running it: a file's, or one that a node has.
 
-use super::super::client::{ClientError, NodeClient, request};
+use super::super::client::{Access, ClientError, NodeClient, request};
 use super::super::json::Plugin;
 use super::super::output::Output;
 use super::super::place::{NAMESPACE, NODE};
@@ -24,6 +24,8 @@ pub(in crate::cli) struct Args {
     /// Address of the node that has it
     #[arg(long, env = "COLLECTOR_NODE", value_name = "URL")]
     node: Option<String>,
+    #[command(flatten)]
+    access: Access,
     /// Namespace on the node
     #[arg(long, short, env = "COLLECTOR_NAMESPACE", default_value = NAMESPACE, value_name = "NS")]
     namespace: String,
@@ -77,7 +79,7 @@ fn local(file: &Path) -> anyhow::Result<Known> {
 }
 
 async fn remote(args: &Args, artifact: Wanted) -> anyhow::Result<Known> {
-    let client = NodeClient::connect(args.node.as_deref().unwrap_or(NODE)).await?;
+    let client = NodeClient::connect_with(args.node.as_deref().unwrap_or(NODE), &args.access).await?;
     let wanted = pb::InspectRequest { namespace: args.namespace.clone(), artifact: Some(artifact) };
     let found = client.plugins().inspect(request(&args.namespace, wanted)?).await.map_err(ClientError::from)?;
     let found = found.into_inner();

@@ -28,7 +28,7 @@ impl At {
     /// Connects to the node. Whether it has such a collection shows later.
     pub(in crate::cli) async fn open(&self) -> anyhow::Result<Collection> {
         let (namespace, name) = self.split()?;
-        Ok(Collection { client: NodeClient::connect(&self.place.node).await?, namespace, name })
+        Ok(Collection { client: self.place.connect().await?, namespace, name })
     }
 
     fn split(&self) -> anyhow::Result<(String, String)> {
@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn a_collection_goes_with_or_without_its_namespace() {
         let split = |collection: &str| {
-            let place = Place { node: String::new(), namespace: "default".into() };
+            let place = Place { namespace: "default".into(), ..Place::default() };
             At { collection: collection.into(), place }.split().map_err(|why| why.to_string())
         };
         assert_eq!(split("acme/notes"), Ok(("acme".into(), "notes".into())));

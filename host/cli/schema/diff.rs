@@ -50,7 +50,7 @@ pub(super) struct Difference {
 
 pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<()> {
     let local = Local::read(&args.sources)?;
-    let client = NodeClient::connect(&args.place.node).await?;
+    let client = args.place.connect().await?;
     let difference = Difference::find(&client, &args.place.namespace, &local).await?;
     output.answer(&difference.text(), &difference.value());
     difference.refuse_breaking()

@@ -1,6 +1,6 @@
 //! `collector schema list`
 
-use super::super::client::{ClientError, NodeClient, request};
+use super::super::client::{ClientError, request};
 use super::super::output::{Output, table};
 use super::super::place::Place;
 use super::super::render::stream;
@@ -25,7 +25,7 @@ pub(in crate::cli) struct Args {
 const OWN: [&str; 2] = ["collector.", "grpc."];
 
 pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<()> {
-    let client = NodeClient::connect(&args.place.node).await?;
+    let client = args.place.connect().await?;
     let wanted = pb::ListServicesRequest { namespace: args.place.namespace.clone() };
     let list = client.registry().list_services(request(&args.place.namespace, wanted)?).await;
     let list = list.map_err(ClientError::from)?.into_inner().services;

@@ -34,7 +34,7 @@ struct Registered {
 pub(super) async fn run(args: Args, output: &Output, ui: &Ui) -> anyhow::Result<()> {
     let local = Local::read(&args.sources)?;
     let namespace = args.place.namespace.as_str();
-    let client = NodeClient::connect(&args.place.node).await?;
+    let client = args.place.connect().await?;
     // All checks first: the node takes files one by one, and half a push helps nobody.
     let difference = Difference::find(&client, namespace, &local).await?;
     if args.dry_run || difference.refuse_breaking().is_err() {

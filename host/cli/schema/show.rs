@@ -1,6 +1,5 @@
 //! `collector schema show`
 
-use super::super::client::NodeClient;
 use super::super::output::Output;
 use super::super::place::Place;
 use super::super::reflect::Reflection;
@@ -29,7 +28,7 @@ struct Shown {
 }
 
 pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<()> {
-    let client = NodeClient::connect(&args.place.node).await?;
+    let client = args.place.connect().await?;
     let reflection = Reflection::open(&client, &args.place.namespace).await?;
     let shown = match args.name.ends_with(".proto") {
         true => file(&reflection, &args.name).await?,

@@ -19,6 +19,7 @@ use crate::registry::{Registry, Snapshot};
 use crate::tenancy::{Caller, Tenancy, Verb};
 use futures_util::stream::{self, BoxStream, Stream, StreamExt as _};
 use std::sync::Arc;
+use std::time::Duration;
 use tonic::{Code, Request, Status};
 use tonic_reflection::pb::{v1, v1alpha};
 
@@ -33,13 +34,21 @@ struct Inner {
     registry: Arc<Registry>,
     tenancy: Tenancy,
     default: Namespace,
+    idle: Duration,
     lifecycle: Lifecycle,
 }
 
 impl ReflectionService {
     /// * `default`: the namespace of clients that name none.
-    pub fn new(registry: Arc<Registry>, tenancy: Tenancy, default: Namespace, lifecycle: Lifecycle) -> Self {
-        Self(Arc::new(Inner { registry, tenancy, default, lifecycle }))
+    /// * `idle`: how long a stream may be silent.
+    pub fn new(
+        registry: Arc<Registry>,
+        tenancy: Tenancy,
+        default: Namespace,
+        idle: Duration,
+        lifecycle: Lifecycle,
+    ) -> Self {
+        Self(Arc::new(Inner { registry, tenancy, default, idle, lifecycle }))
     }
 
     /// `grpc.reflection.v1.ServerReflection`.
@@ -71,7 +80,8 @@ impl ReflectionService {
 
     /// Answers one stream.
     ///
-    /// * errors: UNAVAILABLE when the node drains, also on a stream that is idle; what `answer` fails with. Both end it.
+    /// * errors: UNAVAILABLE when the node drains, also on a stream that is silent; DEADLINE_EXCEEDED when it is silent for
+    ///   too long; what `answer` fails with. Each ends it.
     /// * cancel: dropping the stream ends it.
     fn answers<Q, A, S>(
         &self,
@@ -92,6 +102,7 @@ impl ReflectionService {
                 biased;
                 () = service.0.lifecycle.draining() => return Err(draining()),
                 request = asked.next() => request,
+                () = tokio::time::sleep(service.0.idle) => return Err(silent(service.0.idle)),
             };
             let Some(request) = request.transpose().map_err(undecodable)? else { return Ok(None) };
             let answer = answer(&service.view(&caller, &namespace), request)?;
@@ -103,6 +114,11 @@ impl ReflectionService {
 
 fn draining() -> Status {
     status::plain(Code::Unavailable, "DRAINING", "the node is stopping")
+}
+
+fn silent(idle: Duration) -> Status {
+    let message = format!("the stream was silent for too long (limits.stream_idle_ms = {})", idle.as_millis());
+    status::plain(Code::DeadlineExceeded, "STREAM_IDLE", message)
 }
 
 /// tonic-prost says INTERNAL to bytes that are no message, and INTERNAL is always a bug of ours.

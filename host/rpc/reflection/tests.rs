@@ -10,6 +10,8 @@ use tonic_reflection::pb::v1::{
     ErrorResponse, ExtensionNumberResponse, ExtensionRequest, ServerReflectionRequest, ServerReflectionResponse,
 };
 
+const IDLE: Duration = Duration::from_secs(60);
+
 struct Node {
     _data: tempfile::TempDir,
     registry: Arc<Registry>,
@@ -26,7 +28,8 @@ impl Node {
         let registry = Registry::open(store, &built_in, Default::default(), lifecycle.clone()).await;
         let registry = Arc::new(registry.unwrap());
         let default = name("main");
-        let service = ReflectionService::new(Arc::clone(&registry), Tenancy::default(), default, lifecycle.clone());
+        let service =
+            ReflectionService::new(Arc::clone(&registry), Tenancy::default(), default, IDLE, lifecycle.clone());
         Self { _data: data, registry, lifecycle, service }
     }
 

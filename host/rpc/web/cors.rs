@@ -4,7 +4,7 @@
 //! (a browser would only withhold the answer): a page that makes its own host name point at 127.0.0.1 counts as the same
 //! origin to its browser, but it cannot hide its `Origin`. Source: fetch.spec.whatwg.org; connectrpc.com/docs/cors.
 
-use super::super::server::BadSetting;
+use super::super::BadSetting;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,

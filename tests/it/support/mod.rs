@@ -27,7 +27,7 @@ pub use jails::{Launcher, ZEROES, asks_by_the_old_door, call, elf, gives_back, s
 pub use native::*;
 pub use orders::*;
 pub use process::NodeProcess;
-pub use processes::{descendants, descriptors, niceness, running};
+pub use processes::{cpu_time, descendants, descriptors, niceness, running};
 pub use protos::{compile, protox_file, raw};
 pub use records::*;
 pub use wat::{distinct_command, echo_handler, run_command, wasi_command, wat};

@@ -48,3 +48,9 @@ fn stat<T: std::str::FromStr>(id: u32, index: usize) -> Option<T> {
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(index)?.parse().ok()
 }
+
+/// How long a process has worked. Source: proc(5): utime and stime in ticks, of which there are 100 in a second.
+pub fn cpu_time(id: u32) -> std::time::Duration {
+    let ticks = |index| stat::<u64>(id, index).unwrap();
+    std::time::Duration::from_millis((ticks(11) + ticks(12)) * 10)
+}
