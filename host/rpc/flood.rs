@@ -105,7 +105,8 @@ mod tests {
     const PING: u8 = 6;
 
     fn frame(kind: u8, flags: u8, payload: usize) -> Vec<u8> {
-        let mut frame = vec![0, (payload >> 8) as u8, payload as u8, kind, flags, 0, 0, 0, 1];
+        let length = u32::try_from(payload).unwrap().to_be_bytes();
+        let mut frame = [&length[1..], &[kind, flags, 0, 0, 0, 1]].concat();
         frame.resize(HEAD + payload, 0xff);
         frame
     }

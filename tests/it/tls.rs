@@ -175,7 +175,9 @@ fn keys_that_others_can_read_and_halves_of_certificates_stop_the_start() {
     let says = |settings: &[String]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_collector"));
         command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data.path().join("data"));
-        settings.iter().for_each(|setting| drop(command.args(["--set", setting])));
+        for setting in settings {
+            command.args(["--set", setting]);
+        }
         let ended = command.output().unwrap();
         assert_eq!(ended.status.code(), Some(1));
         text(&ended.stderr)

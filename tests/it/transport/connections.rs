@@ -169,7 +169,9 @@ async fn t14_a_node_without_descriptors_serves_again_when_it_has_some() {
     let settings = ["server.connections=2000", "server.connections_per_address=2000"];
     command.args(["-c", "ulimit -n 160; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_collector"), "serve", "--json"]);
     command.args(["--listen", "127.0.0.1:0", "--data"]).arg(data.path().join("data"));
-    settings.iter().for_each(|setting| drop(command.args(["--set", setting])));
+    for setting in settings {
+        command.args(["--set", setting]);
+    }
     let victim = Victim::of(NodeProcess::spawn(command), data).await;
     let mut crowd = Vec::new();
     for _ in 0..250 {
