@@ -150,7 +150,7 @@ async fn w04_a_hundred_aborts_leave_nothing() {
 #[tokio::test]
 async fn w03_time_and_memory_of_a_compilation_are_bounded() {
     let node = TestNode::start_with(|config| config.wasm.compile_memory_mib = 32).await;
-    let status = serve(&node.address(), "acme", dear(1, 64)).await.unwrap_err();
+    let status = serve(&node.address(), "acme", dear(1, 300)).await.unwrap_err();
     assert_eq!(verdict(&status), (Code::ResourceExhausted, "COMPILE_MEMORY".to_owned()), "{status:?}");
     assert!(status.message().contains("wasm.compile_memory_mib = 32"), "{}", status.message());
     serve(&node.address(), "acme", distinct_command(1)).await.unwrap();
