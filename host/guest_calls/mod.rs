@@ -28,6 +28,9 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use tokio::runtime::Handle;
 
+/// Counts bytes for a namespace.
+pub(crate) type Egress = Box<dyn Fn(&Namespace, u64) + Send + Sync>;
+
 /// What host calls are answered with.
 pub(crate) struct Parts {
     /// Answers calls. Not held: it holds this.
@@ -47,7 +50,7 @@ pub(crate) struct Parts {
     /// The node's own runtime: a guest that was moved to the slow lane has no I/O there.
     pub(crate) runtime: Handle,
     /// Is told of bytes that went out and came in for a namespace.
-    pub(crate) egress: Box<dyn Fn(&Namespace, u64) + Send + Sync>,
+    pub(crate) egress: Egress,
 }
 
 /// Answers the host calls of all guests.

@@ -60,7 +60,10 @@ pub enum SecretError {
     Internal,
 }
 
-type Kept = imbl::OrdMap<(Namespace, SecretName), Arc<[u8]>>;
+/// Where a secret is.
+type Place = (Namespace, SecretName);
+
+type Kept = imbl::OrdMap<Place, Arc<[u8]>>;
 
 /// The secrets of all namespaces. Clones share them.
 #[derive(Clone)]
@@ -193,7 +196,7 @@ fn id((namespace, name): &(Namespace, SecretName)) -> String {
     format!("{namespace}/{name}")
 }
 
-fn read(record: SecretRecord) -> Option<((Namespace, SecretName), Arc<[u8]>)> {
+fn read(record: SecretRecord) -> Option<(Place, Arc<[u8]>)> {
     Some(((record.namespace.parse().ok()?, record.name.parse().ok()?), record.sealed.into()))
 }
 
