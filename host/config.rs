@@ -9,6 +9,7 @@ use crate::exec::{self, wasm};
 use crate::registry;
 use crate::rpc;
 use crate::telemetry;
+use crate::tenancy;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
@@ -35,6 +36,10 @@ pub struct Config {
     pub wasm: wasm::Config,
     /// What runs beside Wasm.
     pub exec: exec::Config,
+    /// Which namespaces there are.
+    pub tenancy: tenancy::Config,
+    /// What namespaces and callers may use.
+    pub quotas: tenancy::QuotaConfig,
     /// The log.
     pub log: telemetry::Config,
 }
@@ -51,6 +56,8 @@ impl Default for Config {
             collections: collections::Config::default(),
             wasm: wasm::Config::default(),
             exec: exec::Config::default(),
+            tenancy: tenancy::Config::default(),
+            quotas: tenancy::QuotaConfig::default(),
             log: telemetry::Config::default(),
         }
     }
@@ -146,6 +153,7 @@ impl Config {
         self.limits.check()?;
         self.server.check()?;
         self.exec.check()?;
+        self.quotas.check().map_err(|why| ConfigError::Value(format!("quotas: {why}")))?;
         self.default_namespace()?;
         if !self.wasm.metering && self.limits.fuel > 0 {
             return Err(ConfigError::Value("limits.fuel needs wasm.metering = true".to_owned()));
@@ -159,6 +167,7 @@ impl Config {
             ("server.connections", self.server.connections == 0),
             ("server.streams", self.server.streams == 0),
             ("artifacts.max_mib", self.artifacts.max_mib == 0),
+            ("tenancy.count", self.tenancy.count == 0),
             ("deployments.versions", self.deployments.versions == 0),
         ] {
             if zero {

@@ -15,8 +15,9 @@ use crate::lifecycle::Lifecycle;
 use crate::registry::{Registry, RegistryError};
 use crate::rpc::{self, Pages, Server, ServerError, Services, Web};
 use crate::selfcheck;
+use crate::store::sqlite;
 use crate::store::{SqliteStore, Store, StoreError};
-use crate::tenancy::Tenancy;
+use crate::tenancy::{Namespaces, Quotas, Tenancy};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,7 +73,8 @@ impl Node {
         let server = Server::bind(config.server.clone()).await?;
         let lifecycle = Lifecycle::default();
         let wasm = WasmExecutor::new(config.wasm.clone(), &data.compiled(), data.key(), lifecycle.clone());
-        let wasm = Arc::new(wasm.map_err(NodeError::Engine)?);
+        let quotas = Arc::new(Quotas::new(config.quotas.clone()));
+        let wasm = Arc::new(wasm.map_err(NodeError::Engine)?.with_accounts(Arc::clone(&quotas) as _));
         let (exec, memory_mib) = (config.exec.clone(), config.limits.memory_mib);
         let node = (data.id(), data.key());
         let executors = Executors::start(exec, Arc::clone(&wasm) as _, node, memory_mib, lifecycle.clone()).await;
@@ -82,7 +84,8 @@ impl Node {
             "" => server.address().to_string(),
             named => named.to_owned(),
         };
-        let services = services(&config, &data, &executors, advertised, ready.subscribe(), &lifecycle).await?;
+        let beside = (advertised, ready.subscribe());
+        let services = services(&config, &data, &executors, quotas, beside, &lifecycle).await?;
         let web = Web::new(&config.server, default.clone(), Arc::clone(&services.registry), services.tenancy.clone());
         let web = web.map_err(ConfigError::from)?;
         let door = rpc::door(services, &default);
@@ -137,11 +140,13 @@ async fn services(
     config: &Config,
     data: &DataFolder,
     executor: &Arc<Executors>,
-    advertised: String,
-    ready: watch::Receiver<bool>,
+    quotas: Arc<Quotas>,
+    (advertised, ready): (String, watch::Receiver<bool>),
     lifecycle: &Lifecycle,
 ) -> Result<Services, NodeError> {
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&data.records())?);
+    let sizes = sqlite::Config { accounts: Arc::clone(&quotas) as _, ..sqlite::Config::default() };
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::with_config(&data.records(), sizes)?);
+    let namespaces = Namespaces::open(Arc::clone(&store), quotas, config.tenancy.clone(), lifecycle.clone()).await?;
     let stored = Stored::read(&*store).await?;
     let judge = Arc::clone(executor);
     let accepts = Box::new(move |namespace: &_, kind| judge.accepts(namespace, kind));
@@ -158,7 +163,7 @@ async fn services(
         config.deployments.clone(),
         lifecycle.clone(),
     ));
-    let tenancy = Tenancy::default();
+    let tenancy = Tenancy::new(&namespaces);
     let parts = Parts {
         tenancy: tenancy.clone(),
         registry: Arc::clone(&registry),
@@ -176,6 +181,7 @@ async fn services(
         deployments,
         artifacts,
         tenancy,
+        namespaces: Arc::new(namespaces),
         collector_id: data.id().to_owned(),
         advertised,
         pages: Pages::new(data.key()),

@@ -3,6 +3,7 @@
 use super::json::Plugin;
 use crate::domain::{Digest, one_line};
 use crate::rpc::pb;
+use crate::rpc::pb::admin::v1::namespaces_client::NamespacesClient;
 use crate::rpc::pb::collection_repo_client::CollectionRepoClient;
 use crate::rpc::pb::collection_service_client::CollectionServiceClient;
 use crate::rpc::pb::collective_dispatcher_client::CollectiveDispatcherClient;
@@ -189,6 +190,11 @@ impl NodeClient {
     /// The same connection for `collector.record.v1.Collections`.
     pub(super) fn caretaker(&self) -> CollectionsClient<Channel> {
         CollectionsClient::with_origin(self.channel.clone(), self.origin.clone()).max_decoding_message_size(REPLY_MAX)
+    }
+
+    /// The same connection for `collector.admin.v1.Namespaces`.
+    pub(super) fn namespaces(&self) -> NamespacesClient<Channel> {
+        NamespacesClient::with_origin(self.channel.clone(), self.origin.clone()).max_decoding_message_size(REPLY_MAX)
     }
 
     fn dispatcher(&self) -> CollectiveDispatcherClient<Channel> {

@@ -10,6 +10,7 @@ mod example;
 pub mod guest;
 mod json;
 mod native;
+mod ns;
 mod output;
 mod place;
 mod plugin;
@@ -78,6 +79,9 @@ enum Command {
     /// Create, read, change, delete and find records of a collection
     #[command(subcommand)]
     Record(record::Command),
+    /// Make namespaces, say what each may use, and see what it uses
+    #[command(subcommand)]
+    Ns(ns::Command),
     /// Print a completion script for a shell
     Completions {
         /// Which shell
@@ -103,6 +107,7 @@ pub async fn main() -> ExitCode {
         Command::Schema(command) => schema::run(command, &output, &ui).await,
         Command::Collection(command) => collection::run(command, &output, &ui).await,
         Command::Record(command) => record::run(command, &output, &ui).await,
+        Command::Ns(command) => ns::run(command, &output).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "collector", &mut script);

@@ -1,6 +1,6 @@
 //! Why a guest gave no answer.
 
-use crate::domain::{Receipt, some_of};
+use crate::domain::{Exceeded, Receipt, some_of};
 use std::sync::Arc;
 
 /// A call that ran, or was to run, and gave no answer.
@@ -29,6 +29,9 @@ pub enum ExecError {
     /// Too many calls wait already.
     #[error("the node is busy: too many calls are running or waiting, try again later")]
     Busy,
+    /// A quota of the namespace is used up.
+    #[error(transparent)]
+    Quota(#[from] Exceeded),
     /// A limit of the call was spent.
     #[error("{what} (limits.{key} = {limit})")]
     Limit {

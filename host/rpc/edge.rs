@@ -121,6 +121,12 @@ where
         Err(status) => return status.into_http(),
     };
     let id = RequestId::default();
+    // Those of the node's own services that cost little are bounded by this alone.
+    let caller = match enter(&door, request.extensions(), &id) {
+        Ok(caller) => caller,
+        Err(status) => return status.into_http(),
+    };
+    request.extensions_mut().insert(caller.clone());
     let deadline = Deadline::after(asked.map_or(longest, |asked| asked.min(longest)));
     let span = tracing::info_span!("call", path = cut(request.uri().path(), PATH_MAX), request = %id);
     request.extensions_mut().insert(id);
@@ -130,7 +136,7 @@ where
     let last = deadline.instant() + SLACK;
     let answer = tokio::time::timeout_at(last, answer.catch_unwind()).instrument(span).await;
     let mut answer = match answer {
-        Ok(Ok(response)) => finish(response, call),
+        Ok(Ok(response)) => finish(response, call, caller),
         Ok(Err(_panic)) => status::plain(Code::Internal, "INTERNAL", "the node failed to answer").into_http(),
         Err(_elapsed) => {
             let message = "the request was not answered before its deadline";
@@ -139,6 +145,10 @@ where
     };
     answer.extensions_mut().insert(deadline);
     answer
+}
+
+fn enter(door: &Door, extensions: &http::Extensions, id: &RequestId) -> Result<Caller, Status> {
+    door.enter(caller_of(extensions)?).map_err(|why| status::refused(&why, id))
 }
 
 /// Reads `grpc-timeout`: at most 8 digits and a unit. Source: PROTOCOL-HTTP2.md.
@@ -167,10 +177,10 @@ fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
     Ok(Some(span.max(Duration::from_millis(1))))
 }
 
-/// Sees to it that a receipt gets into the trailers, and keeps the call counted until it is sent.
-fn finish(mut response: Response<Body>, call: Option<TaskTrackerToken>) -> Response<Body> {
+/// Sees to it that a receipt gets into the trailers, and keeps the call counted, and its caller's places taken, until it is sent.
+fn finish(mut response: Response<Body>, call: Option<TaskTrackerToken>, caller: Caller) -> Response<Body> {
     let receipt = response.extensions_mut().remove::<ReceiptSlot>();
-    response.map(|body| Body::new(Outgoing { body, receipt, _call: call }))
+    response.map(|body| Body::new(Outgoing { body, receipt, _call: call, _caller: caller }))
 }
 
 /// A body whose trailers get the call's receipt.
@@ -178,6 +188,8 @@ struct Outgoing {
     body: Body,
     receipt: Option<ReceiptSlot>,
     _call: Option<TaskTrackerToken>,
+    /// Its places, until the answer is sent.
+    _caller: Caller,
 }
 
 impl HttpBody for Outgoing {

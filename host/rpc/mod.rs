@@ -15,6 +15,7 @@ mod edge;
 mod health;
 mod identify;
 mod incoming;
+mod namespaces;
 mod native;
 mod not_yet;
 mod page;
@@ -46,12 +47,14 @@ use crate::dispatch::deployments::Deployments;
 use crate::domain::{Limits, Namespace};
 use crate::lifecycle::Lifecycle;
 use crate::registry::Registry;
-use crate::tenancy::Tenancy;
+use crate::tenancy::{Namespaces, Tenancy};
 use collection_repo::RepoService;
 use collection_service::CollectionService;
 use dispatcher::DispatcherService;
 use health::{HealthService, Liveness};
+use namespaces::NamespacesService;
 use native::Native;
+use pb::admin::v1::namespaces_server::NamespacesServer;
 use pb::collection_repo_server::CollectionRepoServer;
 use pb::collection_service_server::CollectionServiceServer;
 use pb::collective_dispatcher_server::CollectiveDispatcherServer;
@@ -104,6 +107,8 @@ pub struct Services {
     pub artifacts: Arc<Artifacts>,
     /// Decides.
     pub tenancy: Tenancy,
+    /// Knows which namespaces there are.
+    pub namespaces: Arc<Namespaces>,
     /// What the node calls itself.
     pub collector_id: String,
     /// Where others reach the node: `host:port`.
@@ -152,8 +157,10 @@ pub fn door(services: Services, default: &Namespace) -> Door {
     let repo = RepoService::new(Arc::clone(&collections), pages.clone(), services.advertised);
     let record = CollectionsService::new(Arc::clone(&collections));
     let collections = CollectionService::new(collections, pages.clone());
+    let namespaces =
+        NamespacesService::new(services.namespaces, Arc::clone(&deployments), tenancy.clone(), pages.clone());
     let plugins = PluginsService::new(deployments, artifacts, tenancy.clone(), pages, binary_max);
-    let registry = RegistryService::new(registry, tenancy, default.clone());
+    let registry = RegistryService::new(registry, tenancy.clone(), default.clone());
     let dispatcher = CollectiveDispatcherServer::new(DispatcherService::new(dispatcher, services.collector_id))
         .accept_compressed(GZIP)
         .max_decoding_message_size(binary_max.saturating_add(BESIDE_BINARY))
@@ -179,10 +186,11 @@ pub fn door(services: Services, default: &Namespace) -> Door {
         .add_service(reflection.v1())
         .add_service(reflection.v1alpha())
         .add_service(plugins)
+        .add_service(NamespacesServer::new(namespaces).max_decoding_message_size(MESSAGE_MAX))
         .add_service(dispatcher)
         .add_service(registry)
         .add_service(collections)
         .add_service(repo)
         .add_service(record);
-    Door::new(own, built_in().services, native)
+    Door::new(own, built_in().services, native, tenancy)
 }

@@ -11,6 +11,14 @@
 
 tonic::include_proto!("collector");
 
+/// The package `collector.admin.v1`.
+pub mod admin {
+    /// Running a node.
+    pub mod v1 {
+        tonic::include_proto!("collector.admin.v1");
+    }
+}
+
 /// The package `collector.plugin.v1`.
 pub mod plugin {
     /// Deployments.

@@ -11,14 +11,14 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("telemetry", vec!["domain"]),
         ("data", vec![]),
         ("exec", vec!["domain", "lifecycle"]),
-        ("tenancy", vec!["domain", "lifecycle"]),
+        ("tenancy", vec!["domain", "lifecycle", "store"]),
         ("store", vec!["domain"]),
         ("registry", vec!["domain", "tenancy", "store", "lifecycle"]),
         ("dispatch", vec!["domain", "tenancy", "registry", "exec", "store", "lifecycle"]),
         ("collections", vec!["domain", "tenancy", "registry", "dispatch", "store", "lifecycle"]),
         ("rpc", vec!["domain", "tenancy", "registry", "dispatch", "exec", "store", "lifecycle", "collections"]),
         ("selfcheck", vec!["rpc"]),
-        ("config", vec!["domain", "exec", "dispatch", "registry", "rpc", "telemetry", "collections"]),
+        ("config", vec!["domain", "exec", "dispatch", "registry", "rpc", "telemetry", "tenancy", "collections"]),
         (
             "node",
             vec![

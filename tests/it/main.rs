@@ -26,6 +26,7 @@ mod deploy_cli;
 mod discovery;
 mod durability;
 mod exec_streams;
+mod fairness;
 mod hostile_native;
 #[cfg(target_arch = "x86_64")] // its programs are machine code
 mod jail;
@@ -36,6 +37,7 @@ mod native;
 mod natives;
 mod node;
 mod plugins;
+mod quotas;
 mod registry;
 mod serve;
 mod support;

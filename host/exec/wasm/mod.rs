@@ -20,15 +20,16 @@ mod programs;
 mod stdio;
 mod store_file;
 mod ticker;
+mod turns;
 mod verdict;
 
 pub use config::Config;
 pub(crate) use imports::is_granted;
 
-use super::slots::Slots;
+use super::slots::{Slot, Slots};
 use super::stop::stoppable;
 use super::{BoxFuture, Code, ExecError, ExecFailure, Executor, Job, Streams};
-use crate::domain::{Kind, Namespace, Outcome, Receipt};
+use crate::domain::{Accounts, Charge, Kind, Namespace, Outcome, Receipt, Unlimited};
 use crate::lifecycle::Lifecycle;
 use invoke::{Invocation, Meter};
 use lanes::Lanes;
@@ -38,9 +39,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use ticker::Ticker;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tracing::Instrument as _;
+use turns::Owner;
 
 /// Whether the engine can run on this machine as it is configured.
 ///
@@ -59,7 +60,8 @@ pub struct WasmExecutor {
     ticker: Ticker,
     memory: Arc<MemoryBudget>,
     slots: Slots,
-    streams: Arc<Semaphore>,
+    streams: Slots,
+    accounts: Arc<dyn Accounts>,
     config: Config,
     lifecycle: Lifecycle,
 }
@@ -95,13 +97,20 @@ impl WasmExecutor {
         Ok(Self {
             ticker: Ticker::start(engine.clone())?,
             programs: Programs::new(&engine, &config, folder, node_key, lifecycle.clone())?,
-            lanes: Lanes::start()?,
+            lanes: Lanes::start(config.slots)?,
             memory: Arc::new(MemoryBudget::new(config.total_memory_mib << 20)),
             slots: Slots::new(config.slots, config.queue),
-            streams: Arc::new(Semaphore::new(config.streams.min(config.slots))),
+            streams: stream_slots(config.streams.min(config.slots)),
+            accounts: Arc::new(Unlimited),
             config,
             lifecycle,
         })
+    }
+
+    /// The same with books to charge; without them every namespace has what it takes.
+    #[must_use]
+    pub fn with_accounts(self, accounts: Arc<dyn Accounts>) -> Self {
+        Self { accounts, ..self }
     }
 
     /// What the executor holds right now.
@@ -115,6 +124,11 @@ impl WasmExecutor {
         if job.limits.fuel > 0 && !self.config.metering {
             return Err(ExecError::Unmetered.into());
         }
+        let owner = Owner { namespace: job.namespace.clone(), account: self.accounts.of(&job.namespace) };
+        if let Some(over) = owner.account.over(Charge::Cpu) {
+            return Err(ExecError::from(over).into());
+        }
+        let weight = owner.account.weight();
         let arrived = Instant::now();
         let deadline = job.deadline.instant();
         let (program, start) = stoppable(&self.lifecycle, deadline, self.programs.get(&job.code)).await??;
@@ -122,16 +136,16 @@ impl WasmExecutor {
             return Err(ExecError::NoStreaming.into());
         }
         let share = match &streams {
-            Some(_) => Some(Arc::clone(&self.streams).try_acquire_owned().map_err(|_full| ExecError::Busy)?),
+            Some(_) => Some(self.streams.take(&job.namespace, weight).await?), // there is no line: it does not wait
             None => None,
         };
-        let slot = (stoppable(&self.lifecycle, deadline, self.slots.take()).await??, share);
+        let slot = (stoppable(&self.lifecycle, deadline, self.slots.take(&job.namespace, weight)).await??, share);
         let queued = arrived.elapsed();
 
         let meter = Arc::new(Meter::default());
         let began = Instant::now();
         let digest = job.code.digest;
-        let result = self.supervise(program, job, streams, slot, Arc::clone(&meter)).await;
+        let result = self.supervise(program, (job, owner), streams, slot, Arc::clone(&meter)).await;
         let receipt = Receipt {
             executor: NAME,
             digest,
@@ -152,9 +166,9 @@ impl WasmExecutor {
     async fn supervise(
         &self,
         program: Arc<Program>,
-        job: Job,
+        (job, owner): (Job, Owner),
         streams: Option<Streams>,
-        slot: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
+        slot: (Slot, Option<Slot>),
         meter: Arc<Meter>,
     ) -> Result<invoke::Reply, ExecError> {
         let deadline = job.deadline.instant();
@@ -165,7 +179,7 @@ impl WasmExecutor {
             job,
             streams,
             Arc::clone(&meter),
-            Arc::clone(&self.memory),
+            (Arc::clone(&self.memory), Arc::clone(&owner.account)),
             self.config.metering,
         );
         let log = invocation.log();
@@ -176,13 +190,19 @@ impl WasmExecutor {
         };
         // Its lines name the request on whichever thread it runs.
         let guest = Box::pin(guest.instrument(tracing::Span::current()));
-        let result = stoppable(&self.lifecycle, deadline, self.lanes.run(guest, meter.yields(), slow)).await;
+        let result = stoppable(&self.lifecycle, deadline, self.lanes.run(guest, owner, meter.yields(), slow)).await;
         if meter.yields().load(Ordering::Relaxed) > 0 {
             program.was_slow();
         }
         log.finish();
-        result??
+        result?
     }
+}
+
+/// Places for streams, a quarter of many kept for namespaces that have next to none: a stream may last for minutes.
+fn stream_slots(count: usize) -> Slots {
+    let reserve = if count < 16 { 0 } else { count / 4 };
+    Slots::with_reserve(count, 0, reserve)
 }
 
 impl Executor for WasmExecutor {
