@@ -35,9 +35,10 @@ impl Debt {
         if rate.amount == 0 || spent == 0 {
             return;
         }
-        let cost = u128::from(spent) * rate.period.as_nanos() / u128::from(rate.amount);
-        let cost = u64::try_from(cost).unwrap_or(u64::MAX);
-        let now = self.now();
+        self.charge_at(self.now(), cost(spent, rate));
+    }
+
+    fn charge_at(&self, now: u64, cost: u64) {
         let _ = self.paid_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |at| {
             // Half of the range, so that what is added to it later does not overflow.
             Some(at.max(now).saturating_add(cost).min(u64::MAX / 2))
@@ -51,7 +52,11 @@ impl Debt {
         if rate.amount == 0 {
             return None;
         }
-        let owed = self.paid_at.load(Ordering::Relaxed).saturating_sub(self.now());
+        self.wait_at(self.now(), rate, bursts)
+    }
+
+    fn wait_at(&self, now: u64, rate: Rate, bursts: u32) -> Option<Duration> {
+        let owed = self.paid_at.load(Ordering::Relaxed).saturating_sub(now);
         Duration::from_nanos(owed).checked_sub(rate.period * bursts).filter(|wait| !wait.is_zero())
     }
 
@@ -65,24 +70,30 @@ impl Debt {
     }
 }
 
+/// Nanoseconds that it takes to pay for it.
+fn cost(spent: u64, rate: Rate) -> u64 {
+    let cost = u128::from(spent) * rate.period.as_nanos() / u128::from(rate.amount.max(1));
+    u64::try_from(cost).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn a_budget_below_at_and_above_and_paid_back() {
+    #[test]
+    fn a_budget_below_at_and_above_and_paid_back() {
         let (debt, rate) = (Debt::default(), Rate { amount: 100, period: Duration::from_secs(1) });
-        debt.charge(99, rate);
-        assert_eq!(debt.wait(rate, 1), None, "below");
-        debt.charge(1, rate);
-        assert_eq!(debt.wait(rate, 1), None, "at");
-        debt.charge(50, rate);
-        assert_eq!(debt.wait(rate, 1), Some(Duration::from_millis(500)), "above: half a second pays for it");
-        assert_eq!(debt.wait(rate, 2), None, "not over by another burst");
-        tokio::time::advance(Duration::from_millis(500)).await;
-        assert_eq!(debt.wait(rate, 1), None);
-        debt.charge(u64::MAX, rate);
-        assert!(debt.wait(rate, 2).is_some() && !debt.is_paid(), "no number makes it wrap");
+        let wait = |at: u64, bursts| debt.wait_at(at, rate, bursts);
+        debt.charge_at(0, cost(99, rate));
+        assert_eq!(wait(0, 1), None, "below");
+        debt.charge_at(0, cost(1, rate));
+        assert_eq!(wait(0, 1), None, "at");
+        debt.charge_at(0, cost(50, rate));
+        assert_eq!(wait(0, 1), Some(Duration::from_millis(500)), "above: half a second pays for it");
+        assert_eq!(wait(0, 2), None, "not over by another burst");
+        assert_eq!(wait(500_000_000, 1), None, "paid back");
+        debt.charge_at(0, cost(u64::MAX, rate));
+        assert!(wait(0, 2).is_some() && !debt.is_paid(), "no number makes it wrap");
         assert_eq!(debt.wait(Rate { amount: 0, ..rate }, 1), None, "0 is no limit");
     }
 }

@@ -183,13 +183,17 @@ impl<K: Clone + Eq + Hash> Book<K> {
         if self.swept.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_err() {
             return false; // another thread is at it
         }
+        self.forget(REMEMBERED);
+        self.all.load().len() < self.most
+    }
+
+    /// Forgets those that nobody has used for so long.
+    fn forget(&self, patience: Duration) {
         self.all.rcu(|all| {
             let mut kept = (**all).clone();
-            // A handle beside the map's own, in old and new, is somebody's.
-            kept.retain(|_, space| !space.is_idle(REMEMBERED));
+            kept.retain(|_, space| !space.is_idle(patience));
             kept
         });
-        self.all.load().len() < self.most
     }
 }
 
@@ -235,8 +239,8 @@ mod tests {
         assert!((100..=110).contains(&made), "{made}");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_flood_of_names_shares_one_account_and_is_forgotten() {
+    #[test]
+    fn a_flood_of_names_shares_one_account_and_is_forgotten() {
         let quotas = quotas(|config| {
             config.accounts = 4;
             config.namespace.concurrent_calls = 1;
@@ -245,8 +249,10 @@ mod tests {
         assert!(held.iter().all(Result::is_ok));
         assert!(quotas.admit(None, &name("n5")).is_err(), "it shares the account of the fifth");
         assert_eq!(quotas.spaces.all.load().len(), 4);
+        quotas.spaces.forget(Duration::ZERO);
+        assert_eq!(quotas.spaces.all.load().len(), 4, "who is used is not forgotten");
         drop(held);
-        tokio::time::advance(REMEMBERED + SWEEP_PAUSE).await;
+        quotas.spaces.forget(Duration::ZERO);
         assert!(quotas.admit(None, &name("n5")).is_ok());
         assert_eq!(quotas.spaces.all.load().len(), 1, "those that nobody used are gone");
     }
