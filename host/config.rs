@@ -45,6 +45,10 @@ pub struct Config {
     pub exec: exec::Config,
     /// The way out, for plugins.
     pub net: net::Config,
+    /// Which namespaces there are.
+    pub tenancy: tenancy::NamespacesConfig,
+    /// What namespaces and callers may use.
+    pub quotas: tenancy::QuotaConfig,
     /// The log.
     pub log: telemetry::Config,
     /// The log of changes and refusals.
@@ -65,6 +69,8 @@ impl Default for Config {
             wasm: wasm::Config::default(),
             exec: exec::Config::default(),
             net: net::Config::default(),
+            tenancy: tenancy::NamespacesConfig::default(),
+            quotas: tenancy::QuotaConfig::default(),
             log: telemetry::Config::default(),
             audit: audit::Config::default(),
         }
@@ -184,6 +190,7 @@ impl Config {
         self.auth.check()?;
         self.exec.check()?;
         self.net.check()?;
+        self.quotas.check().map_err(|why| ConfigError::Value(format!("quotas: {why}")))?;
         self.default_namespace()?;
         if !self.wasm.metering && self.limits.fuel > 0 {
             return Err(ConfigError::Value("limits.fuel needs wasm.metering = true".to_owned()));
@@ -202,6 +209,7 @@ impl Config {
             ("server.streams", self.server.streams == 0),
             ("audit.file_mib", self.audit.file_mib == 0),
             ("artifacts.max_mib", self.artifacts.max_mib == 0),
+            ("tenancy.count", self.tenancy.count == 0),
             ("deployments.versions", self.deployments.versions == 0),
         ] {
             if zero {

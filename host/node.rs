@@ -18,9 +18,10 @@ use crate::net::{self, Fetcher};
 use crate::registry::{Registry, RegistryError};
 use crate::rpc::{self, Identify, Pages, Server, ServerError, Services, Web};
 use crate::selfcheck;
+use crate::store::sqlite;
 use crate::store::{SqliteStore, Store, StoreError};
 use crate::tenancy::audit::{Audit, AuditError};
-use crate::tenancy::{self, Key, KeyError, Keys, NewKey, OpenError, Secret, Secrets, Tenancy};
+use crate::tenancy::{self, Key, KeyError, Keys, Namespaces, NewKey, OpenError, Quotas, Secret, Secrets, Tenancy};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -89,7 +90,8 @@ impl Node {
         let (server, dialer) = Server::bind(config.server.clone(), &data.tls(), authenticated).await?;
         let lifecycle = Lifecycle::default();
         let wasm = WasmExecutor::new(config.wasm.clone(), &data.compiled(), data.key(), lifecycle.clone());
-        let wasm = Arc::new(wasm.map_err(NodeError::Engine)?);
+        let quotas = Arc::new(Quotas::new(config.quotas.clone()));
+        let wasm = Arc::new(wasm.map_err(NodeError::Engine)?.with_accounts(Arc::clone(&quotas) as _));
         wasm.probe().await.map_err(NodeError::Engine)?;
         let (exec, memory_mib) = (config.exec.clone(), config.limits.memory_mib);
         let node = (data.id(), data.key());
@@ -100,7 +102,8 @@ impl Node {
             "" => server.address().to_string(),
             named => named.to_owned(),
         };
-        let services = services(&config, &data, &executors, advertised, ready.subscribe(), &lifecycle).await?;
+        let beside = (advertised, ready.subscribe());
+        let services = services(&config, &data, &executors, quotas, beside, &lifecycle).await?;
         let web = Web::new(&config.server, default.clone(), Arc::clone(&services.registry), services.tenancy.clone());
         let web = web.map_err(ConfigError::from)?;
         let tenancy = services.tenancy.clone();
@@ -181,11 +184,13 @@ async fn services(
     config: &Config,
     data: &DataFolder,
     executor: &Arc<Executors>,
-    advertised: String,
-    ready: watch::Receiver<bool>,
+    quotas: Arc<Quotas>,
+    (advertised, ready): (String, watch::Receiver<bool>),
     lifecycle: &Lifecycle,
 ) -> Result<Services, NodeError> {
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&data.records())?);
+    let sizes = sqlite::Config { accounts: Arc::clone(&quotas) as _, ..sqlite::Config::default() };
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::with_config(&data.records(), sizes)?);
+    let namespaces = Namespaces::open(Arc::clone(&store), quotas, config.tenancy.clone(), lifecycle.clone()).await?;
     let stored = Stored::read(&*store).await?;
     let judge = Arc::clone(executor);
     let accepts = Box::new(move |namespace: &_, kind| judge.accepts(namespace, kind));
@@ -206,7 +211,7 @@ async fn services(
         true => Some(Audit::open(&data.audit(), &config.audit)?),
         false => None,
     };
-    let tenancy = Tenancy::open(&config.auth, audit, Arc::clone(&store), lifecycle.clone()).await?;
+    let tenancy = Tenancy::open(&config.auth, audit, &namespaces, Arc::clone(&store), lifecycle.clone()).await?;
     let parts = Parts {
         tenancy: tenancy.clone(),
         registry: Arc::clone(&registry),
@@ -227,7 +232,7 @@ async fn services(
         fetcher: Fetcher::new(&config.net)?,
         pages: PageTokens::new(data.key()),
         runtime: tokio::runtime::Handle::current(),
-        egress: Box::new(|_namespace, _bytes| ()),
+        accounts: Arc::clone(namespaces.quotas()) as _,
     })));
     Ok(Services {
         dispatcher,
@@ -237,6 +242,7 @@ async fn services(
         artifacts,
         tenancy,
         secrets,
+        namespaces: Arc::new(namespaces),
         collector_id: data.id().to_owned(),
         advertised,
         pages: Pages::new(data.key()),

@@ -12,6 +12,7 @@ mod example;
 pub mod guest;
 mod json;
 mod native;
+mod ns;
 mod output;
 mod place;
 mod plugin;
@@ -90,6 +91,9 @@ enum Command {
     /// Set, list and forget secrets that plugins use without seeing them
     #[command(subcommand)]
     Secret(secret::Command),
+    /// Make namespaces, say what each may use, and see what it uses
+    #[command(subcommand)]
+    Ns(ns::Command),
     /// Print a completion script for a shell
     Completions {
         /// Which shell
@@ -118,6 +122,7 @@ pub async fn main() -> ExitCode {
         Command::Record(command) => record::run(command, &output, &ui).await,
         Command::Auth(command) => auth::run(command, &output).await,
         Command::Secret(command) => secret::run(command, &output).await,
+        Command::Ns(command) => ns::run(command, &output).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "collector", &mut script);

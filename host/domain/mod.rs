@@ -2,6 +2,7 @@
 //!
 //! Names are parsed here, once, at the edge; after that no raw `String` names a thing of ours.
 
+mod account;
 mod call;
 mod digest;
 mod image;
@@ -14,6 +15,7 @@ mod recency;
 mod text;
 mod time;
 
+pub use account::{Account, Accounts, Ceiling, Charge, Exceeded, Scope, Unlimited};
 pub use call::{Call, CodeSource, Deadline, LimitRequest, MetadataEntry};
 pub use digest::{Digest, DigestError};
 pub use image::{ImageError, ImageRef, is_repository};

@@ -1,6 +1,6 @@
 //! Why a guest gave no answer.
 
-use crate::domain::{Receipt, some_of};
+use crate::domain::{Exceeded, Receipt, some_of};
 use std::sync::Arc;
 
 /// A call that ran, or was to run, and gave no answer.
@@ -32,6 +32,9 @@ pub enum ExecError {
     /// Calls inside of calls.
     #[error("the call is inside of {0} others already, deeper ones are not made")]
     TooDeep(usize),
+    /// A quota of the namespace is used up.
+    #[error(transparent)]
+    Quota(#[from] Exceeded),
     /// A limit of the call was spent.
     #[error("{what} (limits.{key} = {limit})")]
     Limit {

@@ -70,6 +70,7 @@ pub(super) fn dispatch(why: DispatchError) -> Fault {
 fn refused(why: &Refused) -> FaultCode {
     match why {
         Refused::Forbidden => FaultCode::PermissionDenied,
+        Refused::Quota(_) => FaultCode::ResourceExhausted,
         Refused::Unrecorded(_) => FaultCode::Unavailable,
     }
 }
@@ -78,9 +79,11 @@ fn exec(why: &ExecError) -> FaultCode {
     match why {
         ExecError::Deadline | ExecError::Idle(_) => FaultCode::DeadlineExceeded,
         ExecError::Draining | ExecError::Pull(_) | ExecError::Broken(_) => FaultCode::Unavailable,
-        ExecError::Busy | ExecError::TooDeep(_) | ExecError::Limit { .. } | ExecError::CompileLimit { .. } => {
-            FaultCode::ResourceExhausted
-        }
+        ExecError::Busy
+        | ExecError::Quota(_)
+        | ExecError::TooDeep(_)
+        | ExecError::Limit { .. }
+        | ExecError::CompileLimit { .. } => FaultCode::ResourceExhausted,
         ExecError::Trap(_) | ExecError::Exit { .. } | ExecError::Signal { .. } => FaultCode::Unknown,
         ExecError::NativeOff(_)
         | ExecError::Unavailable(_)
@@ -123,7 +126,7 @@ fn code_of_collection(why: &CollectionError) -> FaultCode {
 
 fn store(why: &StoreError) -> FaultCode {
     match why {
-        StoreError::Busy | StoreError::Full => FaultCode::ResourceExhausted,
+        StoreError::Busy | StoreError::Full | StoreError::Over(_) => FaultCode::ResourceExhausted,
         StoreError::Refused { .. } | StoreError::Reused | StoreError::ReadOnly | StoreError::Newer { .. } => {
             FaultCode::FailedPrecondition
         }

@@ -2,7 +2,7 @@
 
 use super::OneCall;
 use super::fault::{self, denied, fault};
-use crate::domain::{Fault, FaultCode};
+use crate::domain::{Charge, Fault, FaultCode};
 use crate::exec::host_calls::{FetchRequest, FetchResponse, HeaderText};
 use crate::net::{self, HEADERS_MAX, Target};
 use crate::tenancy::Verb;
@@ -20,11 +20,15 @@ impl OneCall {
         let target = Target::parse(&request.url).map_err(fault::fetch)?;
         self.grants().http(target.scheme(), target.host(), target.port()).map_err(denied)?;
         let (headers, carried) = self.headers(request.headers)?;
+        let account = self.parts.accounts.of(&self.namespace);
+        if let Some(over) = account.over(Charge::Egress) {
+            return Err(fault(FaultCode::ResourceExhausted, over.to_string()));
+        }
         let sent = request.body.len();
         let request = net::Request { method, target, headers, body: request.body };
         let answer = self.parts.fetcher.send(&self.namespace, request).await;
         let came = answer.as_ref().map_or(0, |answer| answer.body.len());
-        (self.parts.egress)(&self.namespace, (sent + came) as u64);
+        account.charge(Charge::Egress, (sent + came) as u64);
         let mut answer = answer.map_err(fault::fetch)?;
         let mut body = Vec::from(answer.body);
         for secret in &carried {

@@ -15,7 +15,9 @@ mod records;
 use crate::collections::Collections;
 use crate::dispatch::deployments::Deployments;
 use crate::dispatch::{Dispatcher, GuestCalls};
-use crate::domain::{BoxFuture, Deadline, DeploymentName, Fault, FaultCode, Namespace, PageTokens, SecretName};
+use crate::domain::{
+    Accounts, BoxFuture, Deadline, DeploymentName, Fault, FaultCode, Namespace, PageTokens, SecretName,
+};
 use crate::exec::host_calls::{Entry, EntryPage, FetchRequest, FetchResponse, HostCalls, RecordQuery, RecordWrite};
 use crate::exec::wasm::DEPTH_MAX;
 use crate::net::Fetcher;
@@ -27,9 +29,6 @@ use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use tokio::runtime::Handle;
-
-/// Counts bytes for a namespace.
-pub(crate) type Egress = Box<dyn Fn(&Namespace, u64) + Send + Sync>;
 
 /// What host calls are answered with.
 pub(crate) struct Parts {
@@ -49,8 +48,8 @@ pub(crate) struct Parts {
     pub(crate) pages: PageTokens,
     /// The node's own runtime: a guest that was moved to the slow lane has no I/O there.
     pub(crate) runtime: Handle,
-    /// Is told of bytes that went out and came in for a namespace.
-    pub(crate) egress: Egress,
+    /// Books that bytes which go out and come in are charged to.
+    pub(crate) accounts: Arc<dyn Accounts>,
 }
 
 /// Answers the host calls of all guests.

@@ -3,6 +3,7 @@
 use super::native::Native;
 use super::{policy, status};
 use crate::domain::one_line;
+use crate::tenancy::{Caller, Refused, Tenancy};
 use http::{Request, Response};
 use std::sync::Arc;
 use tonic::body::Body;
@@ -16,12 +17,20 @@ pub struct Door {
     own: Routes,
     names: Arc<[String]>,
     native: Native,
+    tenancy: Tenancy,
 }
 
 impl Door {
     /// * `names`: full names of the services in `own`.
-    pub(super) fn new(own: Routes, names: Vec<String>, native: Native) -> Self {
-        Self { own, names: names.into(), native }
+    pub(super) fn new(own: Routes, names: Vec<String>, native: Native, tenancy: Tenancy) -> Self {
+        Self { own, names: names.into(), native, tenancy }
+    }
+
+    /// Takes the caller's place for one request.
+    ///
+    /// * errors: `Quota`.
+    pub(super) fn enter(&self, caller: Caller) -> Result<Caller, Refused> {
+        self.tenancy.enter(caller)
     }
 
     /// Answers one request.

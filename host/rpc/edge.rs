@@ -126,7 +126,9 @@ where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<tonic::codegen::StdError>,
 {
-    let caller = match caller_of(request.extensions()) {
+    let id = RequestId::default();
+    // Those of the node's own services that cost little are bounded by this alone.
+    let caller = match enter(&door, request.extensions(), &id) {
         Ok(caller) => caller,
         Err(status) => return status.into_http(),
     };
@@ -138,7 +140,7 @@ where
         Ok(asked) => asked,
         Err(status) => return status.into_http(),
     };
-    let id = RequestId::default();
+    request.extensions_mut().insert(caller.clone());
     let deadline = Deadline::after(asked.map_or(longest, |asked| asked.min(longest)));
     let span = tracing::info_span!("call", path = cut(request.uri().path(), PATH_MAX), request = %id);
     let path = request.uri().clone();
@@ -167,6 +169,10 @@ where
     };
     answer.extensions_mut().insert(deadline);
     answer
+}
+
+fn enter(door: &Door, extensions: &http::Extensions, id: &RequestId) -> Result<Caller, Status> {
+    door.enter(caller_of(extensions)?).map_err(|why| status::refused(&why, id))
 }
 
 /// Reads `grpc-timeout`: at most 8 digits and a unit. Source: PROTOCOL-HTTP2.md.
@@ -207,20 +213,22 @@ async fn while_good<T>(caller: &Caller, answer: impl Future<Output = T>) -> Opti
     }
 }
 
-/// Sees to it that a receipt gets into the trailers, keeps the call counted until it is sent, and ends it with its caller.
+/// Sees to it that a receipt gets into the trailers, keeps the call counted, and its caller's places taken, until it is
+/// sent, and ends it with its caller.
 fn finish(mut response: Response<Body>, call: InFlight, caller: Caller, mut record: Ended) -> Response<Body> {
     record.with(response.headers());
     let receipt = response.extensions_mut().remove::<ReceiptSlot>();
-    let caller = Some(caller).filter(Caller::can_end);
-    response.map(|body| Body::new(Outgoing { body, receipt, caller, ended: None, record, _call: call }))
+    response.map(|body| Body::new(Outgoing { body, receipt, caller, is_cut: false, ended: None, record, _call: call }))
 }
 
 /// A body whose trailers get the call's receipt.
 struct Outgoing {
     body: Body,
     receipt: Option<ReceiptSlot>,
-    /// Whose credentials may end; `None` once that is of no matter.
-    caller: Option<Caller>,
+    /// Its places, until the answer is sent, and credentials that may end.
+    caller: Caller,
+    /// They have ended, and so has the answer.
+    is_cut: bool,
     /// Made when the body first has nothing to say: most never have to wait.
     ended: Option<BoxFuture<'static, ()>>,
     /// What the audit log is told of the end.
@@ -233,16 +241,18 @@ impl Outgoing {
     ///
     /// * `waits`: the body has nothing to say, so that their end has to wake us.
     fn is_over(&mut self, waits: bool, cx: &mut Context<'_>) -> bool {
-        let Some(caller) = &self.caller else { return false };
+        if self.is_cut || !self.caller.can_end() {
+            return false;
+        }
         match waits {
-            false => caller.has_ended(),
-            true => self.ended.get_or_insert_with(|| Box::pin(caller.ended())).as_mut().poll(cx).is_ready(),
+            false => self.caller.has_ended(),
+            true => self.ended.get_or_insert_with(|| Box::pin(self.caller.ended())).as_mut().poll(cx).is_ready(),
         }
     }
 
     /// Ends the answer here. What makes it is dropped, and stops.
     fn cut(&mut self) -> Frame<Bytes> {
-        (self.body, self.caller, self.ended, self.receipt) = (Body::empty(), None, None, None);
+        (self.body, self.is_cut, self.ended, self.receipt) = (Body::empty(), true, None, None);
         let mut trailers = HeaderMap::new();
         if status::unauthenticated().add_header(&mut trailers).is_err() {
             trailers.insert("grpc-status", HeaderValue::from(i32::from(Code::Unauthenticated)));

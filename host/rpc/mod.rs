@@ -22,6 +22,7 @@ mod identify;
 mod incoming;
 mod keys;
 mod lifetime;
+mod namespaces;
 mod native;
 mod not_yet;
 mod page;
@@ -60,14 +61,16 @@ use crate::dispatch::deployments::Deployments;
 use crate::domain::{Limits, Namespace};
 use crate::lifecycle::Lifecycle;
 use crate::registry::Registry;
-use crate::tenancy::{Secrets, Tenancy};
+use crate::tenancy::{Namespaces, Secrets, Tenancy};
 use collection_repo::RepoService;
 use collection_service::CollectionService;
 use dispatcher::DispatcherService;
 use health::{HealthService, Liveness};
 use keys::KeysService;
+use namespaces::NamespacesService;
 use native::Native;
 use pb::admin::v1::keys_server::KeysServer;
+use pb::admin::v1::namespaces_server::NamespacesServer;
 use pb::admin::v1::secrets_server::SecretsServer;
 use pb::collection_repo_server::CollectionRepoServer;
 use pb::collection_service_server::CollectionServiceServer;
@@ -127,6 +130,8 @@ pub struct Services {
     pub tenancy: Tenancy,
     /// Keeps what plugins use and nobody reads.
     pub secrets: Secrets,
+    /// Knows which namespaces there are.
+    pub namespaces: Arc<Namespaces>,
     /// What the node calls itself.
     pub collector_id: String,
     /// Where others reach the node: `host:port`.
@@ -184,8 +189,10 @@ pub fn door(services: Services, default: &Namespace) -> Door {
     let keys = KeysServer::new(keys).accept_compressed(GZIP).max_decoding_message_size(MESSAGE_MAX);
     let secrets = SecretsService::new(services.secrets, tenancy.clone());
     let secrets = SecretsServer::new(secrets).max_decoding_message_size(SECRET_REQUEST_MAX);
+    let namespaces =
+        NamespacesService::new(services.namespaces, Arc::clone(&deployments), tenancy.clone(), pages.clone());
     let plugins = PluginsService::new(deployments, artifacts, tenancy.clone(), pages, binary_max);
-    let registry = RegistryService::new(registry, tenancy, default.clone());
+    let registry = RegistryService::new(registry, tenancy.clone(), default.clone());
     let dispatcher = CollectiveDispatcherServer::new(DispatcherService::new(dispatcher, services.collector_id))
         .accept_compressed(GZIP)
         .max_decoding_message_size(binary_max.saturating_add(BESIDE_BINARY))
@@ -212,11 +219,12 @@ pub fn door(services: Services, default: &Namespace) -> Door {
         .add_service(reflection.v1alpha())
         .add_service(plugins)
         .add_service(secrets)
+        .add_service(NamespacesServer::new(namespaces).max_decoding_message_size(MESSAGE_MAX))
         .add_service(dispatcher)
         .add_service(registry)
         .add_service(collections)
         .add_service(repo)
         .add_service(record)
         .add_service(keys);
-    Door::new(own, built_in().services, native)
+    Door::new(own, built_in().services, native, tenancy)
 }

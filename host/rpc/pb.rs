@@ -13,7 +13,7 @@ tonic::include_proto!("collector");
 
 /// The package `collector.admin.v1`.
 pub mod admin {
-    /// Running the node.
+    /// Running a node.
     pub mod v1 {
         tonic::include_proto!("collector.admin.v1");
     }

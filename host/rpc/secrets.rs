@@ -24,7 +24,7 @@ impl SecretsService {
         let caller = edge::caller(request)?;
         let namespace = convert::required("namespace", namespace).map_err(|why| status::bad_request(why, id))?;
         let namespace: Namespace = namespace;
-        self.tenancy.authorize(&caller, &namespace, Verb::Manage).map_err(|why| status::refused(why, id))
+        self.tenancy.authorize(&caller, &namespace, Verb::Manage).map_err(|why| status::refused(&why, id))
     }
 }
 

@@ -10,11 +10,11 @@ use crate::collections::{BadField, CollectionError};
 use crate::dispatch::DispatchError;
 use crate::dispatch::artifacts::ArtifactError;
 use crate::dispatch::deployments::DeployError;
-use crate::domain::{Fault, FaultCode, Receipt, cut, one_line};
+use crate::domain::{Exceeded, Fault, FaultCode, Receipt, cut, one_line};
 use crate::exec::{ExecError, ExecFailure};
 use crate::registry::{CallError, RegistryError};
 use crate::store::StoreError;
-use crate::tenancy::{KeyError, Refused, SecretError};
+use crate::tenancy::{KeyError, NamespaceError, Refused, SecretError};
 use bytes::Bytes;
 use prost::Message as _;
 use std::collections::HashMap;
@@ -118,7 +118,9 @@ pub(super) fn deploy(why: DeployError, id: &RequestId) -> Status {
     let mut failure = Failure::new(verdict::deploy(&why), &why, id);
     match &why {
         DeployError::Registry(why) => failure.explain(why),
-        DeployError::Artifact(ArtifactError::Busy) | DeployError::Exec(ExecError::Busy) => failure.retry(),
+        DeployError::Refused(why) => failure.explain_refused(why),
+        DeployError::Artifact(ArtifactError::Busy) => failure.retry(),
+        DeployError::Exec(why) => failure.explain_exec(why),
         DeployError::Imports(missing) => failure.unmet("IMPORT", missing),
         DeployError::Grant(_) if failure.code == Code::InvalidArgument => failure.violation("grants"),
         _ => {}
@@ -126,15 +128,35 @@ pub(super) fn deploy(why: DeployError, id: &RequestId) -> Status {
     failure.status()
 }
 
+/// A caller who may not come in, or not now.
+pub(super) fn refused(why: &Refused, id: &RequestId) -> Status {
+    let mut failure = Failure::new(verdict::refused(why), why, id);
+    failure.explain_refused(why);
+    failure.status()
+}
+
 /// Something that was not done with a key.
 pub(super) fn key(why: KeyError, id: &RequestId) -> Status {
     let mut failure = Failure::new(verdict::key(&why), &why, id);
     match &why {
+        KeyError::Refused(why) => failure.explain_refused(why),
         KeyError::Field { field, problem } => {
             failure.details.add_bad_request_violation(*field, one_line(problem, MESSAGE_MAX));
         }
         KeyError::Draining | KeyError::Store(StoreError::Busy) => failure.retry(),
         _ => {}
+    }
+    failure.status()
+}
+
+/// Something that was not done with a namespace.
+pub(super) fn namespace(why: &NamespaceError, id: &RequestId) -> Status {
+    let mut failure = Failure::new(verdict::namespace(why), why, id);
+    match why {
+        NamespaceError::Refused(why) => failure.explain_refused(why),
+        NamespaceError::Quota(_) => failure.violation("quota"),
+        NamespaceError::Store(why) => failure.explain_store(why),
+        NamespaceError::Exists | NamespaceError::NotFound | NamespaceError::TooMany(_) | NamespaceError::Draining => {}
     }
     failure.status()
 }
@@ -148,11 +170,6 @@ pub(super) fn secret(why: SecretError, id: &RequestId) -> Status {
         _ => {}
     }
     failure.status()
-}
-
-/// Somebody who may not.
-pub(super) fn refused(why: Refused, id: &RequestId) -> Status {
-    Failure::new(verdict::refused(&why), &why, id).status()
 }
 
 /// Whether it is for the operator to look at. A guest may say INTERNAL of itself.
@@ -182,6 +199,46 @@ impl Failure {
         self.details.set_retry_info(Some(RETRY_AFTER));
     }
 
+    /// Names the quota, and when to come back.
+    fn quota(&mut self, over: &Exceeded) {
+        let (name, scope) = (over.quota.to_owned(), over.scope.name().to_owned());
+        let metadata = HashMap::from([
+            ("quota".to_owned(), name.clone()),
+            ("scope".to_owned(), scope.clone()),
+            ("limit".to_owned(), over.limit.to_string()),
+        ]);
+        self.details.set_error_info("QUOTA", DOMAIN, metadata);
+        self.details.add_quota_failure_violation(format!("{scope}:{name}"), &self.message);
+        if over.wait.is_some() {
+            self.details.set_retry_info(over.wait);
+        }
+    }
+
+    fn explain_refused(&mut self, why: &Refused) {
+        match why {
+            Refused::Forbidden => {}
+            Refused::Unrecorded(_) => self.retry(),
+            Refused::Quota(over) => self.quota(over),
+        }
+    }
+
+    fn explain_store(&mut self, why: &StoreError) {
+        match why {
+            StoreError::Busy => self.retry(),
+            StoreError::Over(over) => self.quota(over),
+            _ => {}
+        }
+    }
+
+    fn explain_exec(&mut self, why: &ExecError) {
+        match why {
+            ExecError::Busy => self.retry(),
+            ExecError::Quota(over) => self.quota(over),
+            ExecError::Imports(missing) => self.unmet("IMPORT", missing),
+            _ => {}
+        }
+    }
+
     fn violation(&mut self, field: &str) {
         self.details.add_bad_request_violation(field, &self.message);
     }
@@ -200,7 +257,8 @@ impl Failure {
     fn explain(&mut self, why: &RegistryError) {
         match why {
             RegistryError::Breaking(changes) => self.unmet("BREAKING_CHANGE", changes),
-            RegistryError::Busy | RegistryError::Store(StoreError::Busy) => self.retry(),
+            RegistryError::Busy => self.retry(),
+            RegistryError::Store(why) => self.explain_store(why),
             _ if self.code == Code::InvalidArgument => self.violation("file_descriptor"),
             _ => {}
         }
@@ -208,12 +266,9 @@ impl Failure {
 
     fn explain_run(&mut self, why: &DispatchError) {
         match why {
-            DispatchError::Exec(ExecFailure { error: ExecError::Busy, .. })
-            | DispatchError::Artifact(ArtifactError::Busy)
-            | DispatchError::Draining => self.retry(),
-            DispatchError::Exec(ExecFailure { error: ExecError::Imports(missing), .. }) => {
-                self.unmet("IMPORT", missing)
-            }
+            DispatchError::Refused(why) => self.explain_refused(why),
+            DispatchError::Exec(failure) => self.explain_exec(&failure.error),
+            DispatchError::Artifact(ArtifactError::Busy) | DispatchError::Draining => self.retry(),
             DispatchError::Call(CallError::WrongInputType { .. }) => self.violation("input.type_url"),
             DispatchError::Call(CallError::BadInput { field, .. }) => self.violation(field),
             DispatchError::Artifact(_) if self.code == Code::InvalidArgument => self.violation("service_binary"),
@@ -234,7 +289,9 @@ impl Failure {
                 other => self.explain_collection(other),
             },
             CollectionError::Run { why, .. } => self.explain_run(why),
-            CollectionError::Store(StoreError::Busy) | CollectionError::Draining => self.retry(),
+            CollectionError::Refused(why) => self.explain_refused(why),
+            CollectionError::Store(why) => self.explain_store(why),
+            CollectionError::Draining => self.retry(),
             _ => {}
         }
     }

@@ -8,13 +8,28 @@ use crate::dispatch::deployments::DeployError;
 use crate::exec::ExecError;
 use crate::registry::{CallError, RegistryError, VetError};
 use crate::store::{Refusal, StoreError};
-use crate::tenancy::{BadGrant, KeyError, Refused, SecretError};
+use crate::tenancy::{BadGrant, KeyError, NamespaceError, Refused, SecretError};
 use tonic::Code;
 
 /// Code and `ErrorInfo.reason`.
 pub(super) type Verdict = (Code, &'static str);
 /// Reason of what a guest said: the code is its own, INTERNAL of it is no bug of ours.
 pub(super) const FAULT: &str = "FAULT";
+
+/// Of whatever is used up, wherever that is found out.
+const QUOTA: Verdict = (Code::ResourceExhausted, "QUOTA");
+
+pub(super) fn namespace(why: &NamespaceError) -> Verdict {
+    match why {
+        NamespaceError::Refused(why) => refused(why),
+        NamespaceError::Exists => (Code::AlreadyExists, "NAMESPACE_EXISTS"),
+        NamespaceError::NotFound => (Code::NotFound, "NAMESPACE_NOT_FOUND"),
+        NamespaceError::Quota(_) => (Code::InvalidArgument, "INVALID_ARGUMENT"),
+        NamespaceError::TooMany(_) => (Code::ResourceExhausted, "TOO_MANY"),
+        NamespaceError::Store(why) => store(why),
+        NamespaceError::Draining => (Code::Unavailable, "DRAINING"),
+    }
+}
 
 pub(super) fn dispatch(why: &DispatchError) -> Verdict {
     match why {
@@ -35,6 +50,7 @@ pub(super) fn dispatch(why: &DispatchError) -> Verdict {
 pub(super) fn refused(why: &Refused) -> Verdict {
     match why {
         Refused::Forbidden => (Code::PermissionDenied, "DENIED"),
+        Refused::Quota(_) => QUOTA,
         Refused::Unrecorded(_) => (Code::Unavailable, "AUDIT"),
     }
 }
@@ -96,6 +112,7 @@ pub(super) fn exec(why: &ExecError) -> Verdict {
         ExecError::Draining => (Code::Unavailable, "DRAINING"),
         ExecError::Busy => (Code::ResourceExhausted, "BUSY"),
         ExecError::TooDeep(_) => (Code::ResourceExhausted, "CALL_DEPTH"),
+        ExecError::Quota(_) => QUOTA,
         ExecError::Limit { reason, .. } | ExecError::CompileLimit { reason, .. } => (Code::ResourceExhausted, reason),
         ExecError::Trap(_) => (Code::Unknown, "GUEST_TRAP"),
         ExecError::Exit { .. } => (Code::Unknown, "GUEST_EXIT"),
@@ -202,6 +219,7 @@ pub(super) fn collection(why: &CollectionError) -> Verdict {
 
 pub(super) fn store(why: &StoreError) -> Verdict {
     match why {
+        StoreError::Over(_) => QUOTA,
         StoreError::Busy => (Code::ResourceExhausted, "BUSY"),
         StoreError::Refused { why, .. } => match why {
             Refusal::Exists => (Code::AlreadyExists, "RECORD_EXISTS"),

@@ -1,6 +1,7 @@
 //! Why a store did not do it.
 
 use super::Refusal;
+use crate::domain::Exceeded;
 use std::error::Error;
 use std::sync::Arc;
 
@@ -45,6 +46,9 @@ pub enum StoreError {
     /// Outside of what a store takes: what, by how much, what would be taken. Nothing was done.
     #[error("{0}")]
     Invalid(String),
+    /// The namespace keeps as much as it may. Nothing was done; deletes work.
+    #[error("{0}")]
+    Over(Exceeded),
     /// No space left. Nothing was done; reads go on. Deletes may fail too: the log has to grow first.
     #[error("no space left in storage")]
     Full,

@@ -31,7 +31,8 @@ pub use record::{
     Refusal, TYPE_URL_MAX, WRITE_MAX, Write, Written,
 };
 pub use shape::{
-    BadPath, INDEXED_MEMBER_MAX, INDEXED_PATH_MAX, INDEXES_MAX, MEMBER_MAX, Path, STEPS_MAX, Shape, Stats, Step,
+    BadPath, Footprint, INDEXED_MEMBER_MAX, INDEXED_PATH_MAX, INDEXES_MAX, MEMBER_MAX, Path, STEPS_MAX, Shape, Stats,
+    Step,
 };
 pub use sqlite::SqliteStore;
 use std::time::Duration;
@@ -136,6 +137,21 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// * errors, cancel: as [`Store::get`].
     fn stats(&self, namespace: &Namespace, collection: &str) -> BoxFuture<'_, Result<Stats, StoreError>>;
+
+    /// How much a namespace keeps. Of one that was never written to: nothing.
+    ///
+    /// * errors, cancel: as [`Store::get`], but for `NoCollection`.
+    fn footprint(&self, namespace: &Namespace) -> BoxFuture<'_, Result<Footprint, StoreError>> {
+        let namespace = namespace.clone();
+        Box::pin(async move {
+            let mut sum = Footprint::default();
+            for collection in self.collections(&namespace).await? {
+                let Stats { records, bytes } = self.stats(&namespace, &collection).await?;
+                sum = Footprint { records: sum.records + records, bytes: sum.bytes + bytes };
+            }
+            Ok(sum)
+        })
+    }
 }
 
 /// Makes a collection of the node's own where it is missing: records by id, nothing to search.

@@ -138,6 +138,15 @@ impl Shape {
     }
 }
 
+/// How much a namespace keeps.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Footprint {
+    /// Records of all its collections.
+    pub records: u64,
+    /// Bytes on disk, indexes and what all collections share included.
+    pub bytes: u64,
+}
+
 /// How much there is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {

@@ -1,6 +1,7 @@
 //! Who is calling.
 
 use super::audit::Trail;
+use super::quota::Visit;
 use super::{Binding, Verb};
 use crate::domain::{DeploymentName, Namespace, now, one_line};
 use std::fmt;
@@ -9,11 +10,13 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// Who made one request, as the edge found out. Clones are the same caller.
+/// Who made one request, as the edge found out. Clones are the same caller, and hold the same places: see
+/// [`super::Tenancy::enter`].
 #[derive(Debug, Clone)]
 pub struct Caller {
     who: Arc<Who>,
     trail: Option<Trail>,
+    visit: Option<Arc<Visit>>,
 }
 
 #[derive(Debug)]
@@ -81,7 +84,7 @@ impl Caller {
 
     /// * `life`: until when; `None`: as long as the node.
     pub(super) fn new(principal: Principal, bindings: Vec<Binding>, life: Option<Life>) -> Self {
-        Self { who: Arc::new(Who { principal, bindings, life }), trail: None }
+        Self { who: Arc::new(Who { principal, bindings, life }), trail: None, visit: None }
     }
 
     /// The code of a deployment. Only for what answers host calls.
@@ -92,6 +95,25 @@ impl Caller {
     /// What it showed.
     pub fn principal(&self) -> &Principal {
         &self.who.principal
+    }
+
+    /// Whose quotas its requests count for.
+    pub(super) fn identity(&self) -> Identity {
+        match self.principal() {
+            Principal::Anonymous => Identity::Anonymous,
+            Principal::Token { issuer, subject, .. } => Identity::Subject(Arc::clone(issuer), Arc::clone(subject)),
+            other => Identity::Known(other.clone()),
+        }
+    }
+
+    /// Its places in the accounts, once it has entered.
+    pub(super) fn visit(&self) -> Option<&Visit> {
+        self.visit.as_deref()
+    }
+
+    /// The same caller, having entered.
+    pub(super) fn entered(self, visit: Visit) -> Self {
+        Self { visit: Some(Arc::new(visit)), ..self }
     }
 
     /// What it may do where. Nothing stands here for who is asked for nothing.
@@ -133,6 +155,18 @@ impl Caller {
             }
         }
     }
+}
+
+/// A caller as its quotas know it: the same for every request and every way to show who one is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Identity {
+    /// All who showed nothing. One for all of them, not one per address: behind a proxy or a NAT many callers have one
+    /// address, and one caller has many by IPv6.
+    Anonymous,
+    /// Issuer and subject of a token: each call may come with another token.
+    Subject(Arc<str>, Arc<str>),
+    /// Whoever else.
+    Known(Principal),
 }
 
 /// How long credentials are good.

@@ -12,6 +12,8 @@ mod config;
 mod grants;
 mod keys;
 mod manage;
+mod namespaces;
+mod quota;
 mod role;
 mod secret;
 mod secrets;
@@ -22,17 +24,20 @@ pub use caller::{Caller, Principal};
 pub use config::{Algorithm, BadSetting, Bindings, Config, Jwt, Mode};
 pub use grants::{BadGrant, GRANTS_MAX, Grant, Grants, NotGranted, Origin};
 pub use keys::{Key, Keys, NewKey};
+pub use namespaces::{Config as NamespacesConfig, Existence, Listed, NamespaceError, Namespaces};
+pub use quota::{BadQuota, Config as QuotaConfig, Overrides, Quota, Quotas, Usage};
 pub use role::{BINDINGS_MAX, Binding, NoBinding, Role, Scope};
 pub use secret::Secret;
 pub use secrets::{SECRET_MAX, SECRET_MIN, SECRETS_MAX, SecretError, Secrets};
 pub use tokens::token_claims;
 pub use verb::Verb;
 
-use crate::domain::Namespace;
+use crate::domain::{Exceeded, Namespace};
 use crate::lifecycle::Lifecycle;
 use crate::store::{Store, StoreError};
 use audit::{Audit, Unrecorded};
 use certificates::Certificates;
+use quota::Place;
 use std::fmt;
 use std::sync::Arc;
 use subtle::ConstantTimeEq as _;
@@ -43,12 +48,19 @@ use tokens::Tokens;
 pub struct Permit {
     namespace: Namespace,
     caller: Caller,
+    quotas: Arc<Quotas>,
+    _place: Option<Arc<Place>>,
 }
 
 impl Permit {
     /// Where.
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
+    }
+
+    /// What the namespace may use, as it is set now.
+    pub fn quota(&self) -> Quota {
+        self.quotas.quota(&self.namespace)
     }
 
     /// Who.
@@ -63,6 +75,9 @@ pub enum Refused {
     /// Not in this namespace, whether there is one or not.
     #[error("not allowed in this namespace")]
     Forbidden,
+    /// It may, but not so much.
+    #[error(transparent)]
+    Quota(#[from] Exceeded),
     /// It may, but there is no record of it, so it must not.
     #[error(transparent)]
     Unrecorded(#[from] Unrecorded),
@@ -133,6 +148,8 @@ pub struct Tenancy(Arc<Policy>);
 struct Policy {
     known: Option<Known>,
     audit: Option<Audit>,
+    listed: Arc<namespaces::Known>,
+    quotas: Arc<Quotas>,
 }
 
 /// What credentials are compared with.
@@ -155,10 +172,12 @@ impl Tenancy {
     /// Reads what is known of callers.
     ///
     /// * `audit`: where it is written down who changes something, and who is refused.
+    /// * `namespaces`: which there are, and what each may use.
     /// * errors: see [`OpenError`].
     pub async fn open(
         config: &Config,
         audit: Option<Audit>,
+        namespaces: &Namespaces,
         store: Arc<dyn Store>,
         lifecycle: Lifecycle,
     ) -> Result<Self, OpenError> {
@@ -169,13 +188,14 @@ impl Tenancy {
         };
         let certificates = Certificates::new(&config.certificates);
         let (_, own) = Secret::make(secret::NODE_PREFIX).map_err(|_| OpenError::Random)?;
+        let (listed, quotas) = (Arc::clone(namespaces.known()), Arc::clone(namespaces.quotas()));
         let known = Known { required: config.is_required(), keys, tokens, certificates, own };
         if known.required && known.keys.is_empty() && known.tokens.is_none() && known.certificates.is_empty() {
             tracing::warn!(
                 "nobody can call: there is no key yet; stop the node and make one with `collector auth key create --data`"
             );
         }
-        Ok(Self(Arc::new(Policy { known: Some(known), audit })))
+        Ok(Self(Arc::new(Policy { known: Some(known), audit, listed, quotas })))
     }
 
     /// Whether callers have to say who they are.
@@ -213,21 +233,39 @@ impl Tenancy {
         self.0.asked().map(|known| &known.own)
     }
 
-    /// Decides whether `caller` may do `verb` in `namespace`. What changes something is written down before this returns.
+    /// Takes the caller's place, once per request: the first thing that happens to it. What it returns, and its clones,
+    /// hold that place, and those in the namespaces that it is let into, until the last of them is dropped.
     ///
-    /// * errors: `Forbidden`; `Unrecorded`.
+    /// * errors: `Quota`, of the caller.
+    pub fn enter(&self, caller: Caller) -> Result<Caller, Refused> {
+        let visit = self.0.quotas.enter(&caller.identity())?;
+        Ok(caller.entered(visit))
+    }
+
+    /// Decides whether `caller` may do `verb` in `namespace`, takes its place there, and writes down what changes
+    /// something before this returns. Looking around and running the node take no place: an owner can see why nothing
+    /// works, and an operator can help.
+    ///
+    /// * errors: `Forbidden`; `Quota`; `Unrecorded`.
     pub fn authorize(&self, caller: &Caller, namespace: &Namespace, verb: Verb) -> Result<Permit, Refused> {
-        let audit = self.0.audit.as_ref();
+        let Policy { audit, quotas, .. } = &*self.0;
         if !self.0.allows(caller, namespace, verb) {
             if let Some(audit) = audit {
                 audit.refused(caller.principal(), caller.trail(), verb, namespace);
             }
             return Err(Refused::Forbidden);
         }
-        if let Some(audit) = audit.filter(|_| verb.changes()) {
+        let place = match verb {
+            Verb::Discover | Verb::Manage | Verb::Operate => None,
+            Verb::Invoke | Verb::Deploy | Verb::Define | Verb::Read | Verb::Write => {
+                quotas.admit(caller.visit(), namespace)?.map(Arc::new)
+            }
+        };
+        if let Some(audit) = audit.as_ref().filter(|_| verb.changes()) {
             audit.permitted(caller.principal(), caller.trail(), verb, namespace)?;
         }
-        Ok(Permit { namespace: namespace.clone(), caller: caller.clone() })
+        let (namespace, caller, quotas) = (namespace.clone(), caller.clone(), Arc::clone(quotas));
+        Ok(Permit { namespace, caller, quotas, _place: place })
     }
 
     /// The node gives its data folder back: nothing is written down any more, so nothing is changed.
@@ -250,6 +288,10 @@ impl Policy {
     }
 
     fn allows(&self, caller: &Caller, namespace: &Namespace, verb: Verb) -> bool {
+        // Whoever makes a namespace asks for it before it is there.
+        if verb != Verb::Operate && !self.listed.has(namespace) {
+            return false;
+        }
         match caller.principal() {
             // The node's own records are for its operators, who cannot be told apart where nobody is asked.
             Principal::Anonymous => self.asked().is_none() && !namespace.is_system(),

@@ -3,12 +3,12 @@
 use super::error::DeployError;
 use super::{Deployment, Deployments, Version, record};
 use crate::dispatch::artifacts::{Artifact, Stored};
-use crate::domain::{DeploymentName, Digest, ImageRef, Namespace, ServiceName};
+use crate::domain::{DeploymentName, Digest, Exceeded, ImageRef, Namespace, Scope, ServiceName};
 use crate::exec::wasm::{Import, import};
 use crate::exec::{Code, ExecError, Origin};
 use crate::registry::{Change, Edit, RegistryError, Snapshot, Staged, now};
 use crate::store::{Change as StoreChange, StoreError};
-use crate::tenancy::{Grant, Grants, Permit};
+use crate::tenancy::{Grant, Grants, Permit, Quota, Refused};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -230,9 +230,11 @@ impl Deployments {
         new: New,
     ) -> Result<(Staged, (Deployment, u32)), DeployError> {
         let (this, name, namespace) = (Arc::clone(self), name.clone(), permit.namespace().clone());
+        let quota = permit.quota();
         let edit = move |snapshot: &Snapshot| {
             let next = this.full_names(snapshot, &new, &name);
             let next = next.and_then(|services| this.with_version(&namespace, &name, &new, services));
+            let next = next.and_then(|(next, number)| this.within(&quota, next).map(|next| (next, number)));
             let (next, number) = match next {
                 Ok(next) => next,
                 Err(why) => return Ok((Edit::default(), Err(why))),
@@ -329,6 +331,21 @@ impl Deployments {
             return Err(DeployError::TooLarge(self.config.mib));
         }
         Ok((next, number))
+    }
+
+    /// The deployment, unless with it the namespace would have more artifacts than its quota.
+    fn within(&self, quota: &Quota, next: Deployment) -> Result<Deployment, DeployError> {
+        let all = self.of(&next.namespace);
+        let others = all.iter().filter(|one| one.name != next.name).flat_map(|one| &one.versions);
+        let kept: HashMap<Digest, u64> = others.chain(&next.versions).map(|v| (v.digest, v.bytes)).collect();
+        let over = |quota, limit| Exceeded { quota, scope: Scope::Namespace, limit, wait: None };
+        if quota.artifacts > 0 && kept.len() as u64 > quota.artifacts {
+            return Err(Refused::Quota(over("artifacts", quota.artifacts)).into());
+        }
+        if quota.artifacts_mib > 0 && kept.values().sum::<u64>() > quota.artifacts_mib << 20 {
+            return Err(Refused::Quota(over("artifacts_mib", quota.artifacts_mib)).into());
+        }
+        Ok(next)
     }
 
     async fn activate_now(

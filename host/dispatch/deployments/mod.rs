@@ -224,6 +224,14 @@ impl Deployments {
         }
     }
 
+    /// How many artifacts the namespace's deployments stand on, and their bytes. No I/O.
+    pub fn artifacts(&self, namespace: &Namespace) -> (u64, u64) {
+        let all = self.of(namespace);
+        let kept: HashMap<Digest, u64> =
+            all.iter().flat_map(|one| &one.versions).map(|version| (version.digest, version.bytes)).collect();
+        (kept.len() as u64, kept.values().sum())
+    }
+
     /// Which deployment of the namespace answers a service, in its active version or in any other.
     fn owners(&self, namespace: &Namespace) -> HashMap<Arc<str>, DeploymentName> {
         let mut owners = HashMap::new();

@@ -3,6 +3,7 @@
 use super::engine::{Engine, EngineError};
 use super::images::InUse;
 use crate::domain::Kind;
+use crate::exec::slots::Slot;
 use crate::exec::{BoxFuture, ExecError};
 use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::{
@@ -11,7 +12,6 @@ use bollard::query_parameters::{
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 /// Label of all that this node makes in the engine; its value is the node's id.
@@ -28,7 +28,7 @@ pub(super) struct Container {
     /// What it runs is not removed while it is there.
     image: Option<InUse>,
     /// A slot is free only when what ran in it is gone.
-    slot: Option<OwnedSemaphorePermit>,
+    slot: Option<Slot>,
     /// There is something to remove.
     there: bool,
 }
@@ -44,8 +44,8 @@ impl Container {
         body: ContainerCreateBody,
         kind: Kind,
         image: InUse,
-        slot: OwnedSemaphorePermit,
-    ) -> Result<Self, (ExecError, Option<OwnedSemaphorePermit>)> {
+        slot: Slot,
+    ) -> Result<Self, (ExecError, Option<Slot>)> {
         let name = format!("collector-{}", Uuid::new_v4().simple());
         engine.live().insert(name.clone());
         let mut container =
@@ -85,7 +85,7 @@ impl Container {
     }
 
     /// Gives its slot back while it waits for the next call, or takes the next call's.
-    pub(super) fn set_slot(&mut self, slot: Option<OwnedSemaphorePermit>) {
+    pub(super) fn set_slot(&mut self, slot: Option<Slot>) {
         self.slot = slot;
     }
 }

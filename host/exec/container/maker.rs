@@ -5,9 +5,9 @@ use super::images::Image;
 use super::life::NODE_LABEL;
 use super::pull;
 use super::warm::RUNNER;
-use crate::domain::Digest;
+use crate::domain::{Digest, Namespace};
 use crate::exec::load::{blocking, read};
-use crate::exec::slots::Slots;
+use crate::exec::slots::{Slots, WEIGHT};
 use crate::exec::{Code, ExecError, Origin};
 use bollard::body_stream;
 use bollard::models::ImageSummary;
@@ -67,15 +67,17 @@ impl Maker {
         }
     }
 
+    /// An image that is made is for whoever asks for it, so all stand in one line: the node's.
+    ///
     /// * errors: `Busy` if too many are made already, `Missing`, `Pull`, `Image`, `Broken`.
     pub(super) async fn make(&self, code: &Code) -> Result<Image, ExecError> {
         match &code.origin {
             Origin::File(_) => {
-                let _turn = self.imports.take().await?;
+                let _turn = self.imports.take(&Namespace::system(), WEIGHT).await?;
                 self.import(code).await
             }
             Origin::Image(image) => {
-                let _turn = self.pulls.take().await?;
+                let _turn = self.pulls.take(&Namespace::system(), WEIGHT).await?;
                 let ours = pull::get(&self.engine, image).await?;
                 Ok(Image::new(&self.engine, image.to_string(), ours))
             }

@@ -25,7 +25,7 @@ mod wire;
 pub use config::Config;
 
 use super::log::GuestLog;
-use super::slots::Slots;
+use super::slots::{Slot, Slots, WEIGHT};
 use super::stop::stoppable;
 use super::{Availability, BoxFuture, Code, ExecError, ExecFailure, Executor, Job, Streams, command};
 use crate::domain::{Kind, Limits, Namespace, Outcome, Receipt, Start};
@@ -36,7 +36,6 @@ use images::{Images, InUse};
 use life::Container;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
 use warm::{Kept, Pool, RUNNER_PATH};
 
@@ -179,7 +178,7 @@ impl ContainerExecutor {
         // One that is away is said so at once, and not after the line for slots that cannot become free.
         stoppable(lifecycle, deadline, self.engine.docker()).await?.map_err(ExecError::from)?;
         let image = stoppable(lifecycle, deadline, self.images.get(&job.code)).await??;
-        let slot = stoppable(lifecycle, deadline, self.slots.take()).await??;
+        let slot = stoppable(lifecycle, deadline, self.slots.take(&job.namespace, WEIGHT)).await??;
         let queued = arrived.elapsed();
 
         job.deadline = job.deadline.at_most(Duration::from_secs(self.engine.config.timeout_s));
@@ -210,7 +209,7 @@ impl ContainerExecutor {
         &self,
         job: &Job,
         image: InUse,
-        slot: OwnedSemaphorePermit,
+        slot: Slot,
         log: &GuestLog,
         start: &mut Start,
     ) -> Result<command::Reply, ExecError> {
@@ -223,7 +222,7 @@ impl ContainerExecutor {
             false => (image, slot),
             true => match self.kept(job, image, slot, &limits, start).await? {
                 Some(kept) => return kept.run(job, &limits, log, &self.pool).await,
-                None => (self.images.get(&job.code).await?, self.slots.take().await?),
+                None => (self.images.get(&job.code).await?, self.slots.take(&job.namespace, WEIGHT).await?),
             },
         };
         let container = self.create(job, image, slot, &limits, false).await?;
@@ -235,7 +234,7 @@ impl ContainerExecutor {
         &self,
         job: &Job,
         image: InUse,
-        slot: OwnedSemaphorePermit,
+        slot: Slot,
         limits: &Limits,
         start: &mut Start,
     ) -> Result<Option<Kept>, ExecError> {
@@ -259,7 +258,7 @@ impl ContainerExecutor {
         &self,
         job: &Job,
         image: InUse,
-        slot: OwnedSemaphorePermit,
+        slot: Slot,
         limits: &Limits,
         kept: bool,
     ) -> Result<Container, ExecError> {

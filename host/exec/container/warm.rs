@@ -12,11 +12,12 @@ use super::session::Session;
 use crate::domain::{Digest, Limits, Namespace};
 use crate::exec::command::{self, End, Reply};
 use crate::exec::log::GuestLog;
+use crate::exec::slots::Slot;
 use crate::exec::{ExecError, Job};
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// The program that runs in them, beside the plugin's. Empty if it could not be built for this machine.
@@ -160,7 +161,7 @@ impl Kept {
     }
 
     /// For the time of a call.
-    pub(super) fn hold(&mut self, slot: OwnedSemaphorePermit) {
+    pub(super) fn hold(&mut self, slot: Slot) {
         self.container.set_slot(Some(slot));
     }
 

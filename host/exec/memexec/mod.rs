@@ -22,7 +22,7 @@ pub use config::Config;
 
 use super::command::Reply;
 use super::log::GuestLog;
-use super::slots::Slots;
+use super::slots::{Slot, Slots, WEIGHT};
 use super::stop::stoppable;
 use super::{Availability, BoxFuture, Code, ExecError, ExecFailure, Executor, Fact, Job, Origin, Streams};
 use crate::domain::{Deadline, Digest, Kind, Limits, NameError, Namespace, Outcome, Receipt, Start};
@@ -36,7 +36,6 @@ use run::Call;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 /// Name of this executor in receipts.
@@ -209,7 +208,7 @@ impl Works {
         let program = launcher::probe_program();
         let binary = Binary::seal(program).map_err(|why| format!("a file in memory cannot be made: {why}"))?;
         let job = probe_job(program).map_err(|why| why.to_string())?;
-        let slot = self.slots.take().await.map_err(|why| why.to_string())?;
+        let slot = self.slots.take(&job.namespace, WEIGHT).await.map_err(|why| why.to_string())?;
         let lease = self.jails.lease(&job.namespace).await.map_err(|none| none.why)?;
         let member = Arc::clone(&lease.member);
         let (result, _) = self.call(&job, &binary, lease, slot).await;
@@ -249,21 +248,15 @@ impl Works {
     }
 
     /// All that a call needs before it begins; and whether all of it was there.
-    async fn ready(&self, job: &Job) -> Result<(Arc<Binary>, Lease, OwnedSemaphorePermit, Start), ExecError> {
+    async fn ready(&self, job: &Job) -> Result<(Arc<Binary>, Lease, Slot, Start), ExecError> {
         let (binary, loaded) = self.binaries.get(&job.code).await?;
-        let slot = self.slots.take().await?;
+        let slot = self.slots.take(&job.namespace, WEIGHT).await?;
         let lease = self.jails.lease(&job.namespace).await?;
         let start = if loaded == Start::Warm { lease.start } else { Start::Cold };
         Ok((binary, lease, slot, start))
     }
 
-    async fn call(
-        &self,
-        job: &Job,
-        binary: &Binary,
-        lease: Lease,
-        slot: OwnedSemaphorePermit,
-    ) -> (Result<Reply, ExecError>, u64) {
+    async fn call(&self, job: &Job, binary: &Binary, lease: Lease, slot: Slot) -> (Result<Reply, ExecError>, u64) {
         let log = GuestLog::new(job.namespace.clone(), job.service.clone(), &job.code.digest, job.limits.log_bytes);
         let call = Call { job, binary, jails: &self.jails, log: &log };
         let ran = call.run(lease, slot, &self.lifecycle).await;

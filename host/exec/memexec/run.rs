@@ -8,6 +8,7 @@ use super::protocol::{How, RunLimits};
 use crate::domain::Limits;
 use crate::exec::command::{self, End, Reply};
 use crate::exec::log::{GuestLog, Stream};
+use crate::exec::slots::Slot;
 use crate::exec::stop::stoppable;
 use crate::exec::{ExecError, Job};
 use crate::lifecycle::Lifecycle;
@@ -20,7 +21,6 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe::{Receiver, Sender};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 /// First argument: a program's own name, on which nothing depends.
@@ -79,12 +79,7 @@ impl Call<'_> {
     ///
     /// * `slot`: kept until the process is gone.
     /// * cancel: kills the process.
-    pub(super) async fn run(
-        &self,
-        lease: Lease,
-        slot: OwnedSemaphorePermit,
-        lifecycle: &Lifecycle,
-    ) -> (Result<Reply, ExecError>, u64) {
+    pub(super) async fn run(&self, lease: Lease, slot: Slot, lifecycle: &Lifecycle) -> (Result<Reply, ExecError>, u64) {
         let deadline = self.job.deadline.instant();
         let begun = stoppable(lifecycle, deadline, self.begin(lease, slot)).await;
         let (mut process, pipes) = match begun.and_then(|begun| begun) {
@@ -105,7 +100,7 @@ impl Call<'_> {
     }
 
     /// Starts the program.
-    async fn begin(&self, lease: Lease, slot: OwnedSemaphorePermit) -> Result<(Process, Pipes), ExecError> {
+    async fn begin(&self, lease: Lease, slot: Slot) -> Result<(Process, Pipes), ExecError> {
         let (pipes, streams) = Pipes::open(self.job.input.clone()).map_err(ExecError::internal)?;
         let slot = Arc::new(slot);
         let Lease { jail, member, .. } = lease;

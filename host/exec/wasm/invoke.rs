@@ -6,7 +6,7 @@ use super::limiter::{Limiter, MemoryBudget};
 use super::programs::{Entry, Handler, Program};
 use super::stdio::{ReplyBuffer, Sink};
 use super::verdict::{Verdict, reply_too_large};
-use crate::domain::Fault;
+use crate::domain::{Account, Fault};
 use crate::exec::command::{self, End};
 use crate::exec::log::{GuestLog, Stream};
 use crate::exec::{ExecError, Job, Streams};
@@ -68,6 +68,7 @@ pub(super) struct Invocation {
     job: Job,
     meter: Arc<Meter>,
     memory: Arc<MemoryBudget>,
+    account: Arc<dyn Account>,
     log: Arc<GuestLog>,
     fuel: Option<u64>,
     streams: Option<Streams>,
@@ -75,17 +76,19 @@ pub(super) struct Invocation {
 
 impl Invocation {
     /// * `streams`: of a streaming call.
+    /// * `memory`: of the node, and of the namespace.
     pub(super) fn new(
         program: Arc<Program>,
         job: Job,
         streams: Option<Streams>,
         meter: Arc<Meter>,
-        memory: Arc<MemoryBudget>,
+        memory: (Arc<MemoryBudget>, Arc<dyn Account>),
         metering: bool,
     ) -> Self {
         let log = GuestLog::new(job.namespace.clone(), job.service.clone(), &job.code.digest, job.limits.log_bytes);
         let fuel = metering.then_some(if job.limits.fuel == 0 { UNLIMITED_FUEL } else { job.limits.fuel });
-        Self { program, job, meter, memory, log: Arc::new(log), fuel, streams }
+        let (memory, account) = memory;
+        Self { program, job, meter, memory, account, log: Arc::new(log), fuel, streams }
     }
 
     /// The call's log, to be finished by whoever sees the call end.
@@ -187,7 +190,7 @@ impl Invocation {
         let guest = Guest {
             wasi,
             table,
-            limiter: Limiter::new(limits, Arc::clone(&self.memory), Arc::clone(&self.meter)),
+            limiter: Limiter::new(limits, Arc::clone(&self.memory), Arc::clone(&self.account), Arc::clone(&self.meter)),
             log: self.log(),
             namespace: self.job.namespace.clone(),
             service: self.job.service.clone(),

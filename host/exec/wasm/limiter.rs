@@ -1,7 +1,7 @@
-//! Memory of guests: per call, and of all calls together.
+//! Memory of guests: per call, of a namespace's calls together, and of all calls together.
 
 use super::invoke::Meter;
-use crate::domain::Limits;
+use crate::domain::{Account, Exceeded, Limits};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use wasmtime::ResourceLimiter;
@@ -41,6 +41,8 @@ pub(super) enum Refused {
     Call,
     /// `wasm.total_memory_mib`
     Node,
+    /// The namespace's quota.
+    Namespace(Exceeded),
     /// `limits.table_elements`
     Table,
 }
@@ -51,17 +53,19 @@ pub(super) struct Limiter {
     table_max: usize,
     held: u64,
     node: Arc<MemoryBudget>,
+    account: Arc<dyn Account>,
     meter: Arc<Meter>,
     refused: Option<Refused>,
 }
 
 impl Limiter {
-    pub(super) fn new(limits: &Limits, node: Arc<MemoryBudget>, meter: Arc<Meter>) -> Self {
+    pub(super) fn new(limits: &Limits, node: Arc<MemoryBudget>, account: Arc<dyn Account>, meter: Arc<Meter>) -> Self {
         Self {
             memory_max: limits.memory_bytes(),
             table_max: limits.table_elements,
             held: 0,
             node,
+            account,
             meter,
             refused: None,
         }
@@ -84,7 +88,13 @@ impl ResourceLimiter for Limiter {
             return Ok(false);
         }
         let after = desired as u64;
-        if !self.node.take(after.saturating_sub(self.held)) {
+        let more = after.saturating_sub(self.held);
+        if let Err(over) = self.account.take_memory(more) {
+            self.refused = Some(Refused::Namespace(over));
+            return Ok(false);
+        }
+        if !self.node.take(more) {
+            self.account.give_memory(more);
             self.refused = Some(Refused::Node);
             return Ok(false);
         }
@@ -117,31 +127,33 @@ impl ResourceLimiter for Limiter {
 impl Drop for Limiter {
     fn drop(&mut self) {
         self.node.give_back(self.held);
+        self.account.give_memory(self.held);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Unlimited;
 
     #[test]
     fn memory_at_below_and_above_both_ceilings() {
         let node = Arc::new(MemoryBudget::new(3 << 20));
         let limits = Limits { memory_mib: 2, ..Limits::default() };
         let meter = Arc::new(Meter::default());
-        let mut one = Limiter::new(&limits, Arc::clone(&node), Arc::clone(&meter));
+        let mut one = Limiter::new(&limits, Arc::clone(&node), Arc::new(Unlimited), Arc::clone(&meter));
         assert!(one.memory_growing(0, 2 << 20, None).unwrap());
         assert!(!one.memory_growing(2 << 20, (2 << 20) + 1, None).unwrap());
         assert_eq!((one.refused(), meter.peak_memory()), (Some(Refused::Call), 2 << 20));
 
-        let mut two = Limiter::new(&limits, Arc::clone(&node), meter);
+        let mut two = Limiter::new(&limits, Arc::clone(&node), Arc::new(Unlimited), meter);
         assert!(!two.memory_growing(0, (1 << 20) + 1, None).unwrap());
         assert_eq!(two.refused(), Some(Refused::Node));
         assert!(two.memory_growing(0, 1 << 20, None).unwrap());
         assert_eq!(node.used(), 3 << 20);
         // An allocator that was refused a large block may still get a small one, to say that it is out of memory.
         assert_eq!(two.refused(), Some(Refused::Node), "a growth that worked does not forgive the one that did not");
-        let mut three = Limiter::new(&limits, Arc::clone(&node), Arc::new(Meter::default()));
+        let mut three = Limiter::new(&limits, Arc::clone(&node), Arc::new(Unlimited), Arc::new(Meter::default()));
         assert!(!three.memory_growing(0, 2 << 20, Some(1 << 20)).unwrap());
         assert_eq!((three.refused(), node.used()), (None, 3 << 20), "over its own maximum: nothing is booked");
         drop((one, two, three));

@@ -24,19 +24,19 @@ mod programs;
 mod stdio;
 mod store_file;
 mod ticker;
+mod turns;
 mod verdict;
 
 pub use config::Config;
 pub(in crate::exec) use engine::compiling_engine;
 pub use imports::{Import, import};
 pub(in crate::exec) use lanes::NICENESS;
-pub use programs::CompileTime;
 pub(in crate::exec) use store_file::name_of;
 
-use super::slots::Slots;
+use super::slots::{Slot, Slots};
 use super::stop::stoppable;
 use super::{BoxFuture, Code, ExecError, ExecFailure, Executor, Job, Streams};
-use crate::domain::{Kind, Namespace, Outcome, Receipt};
+use crate::domain::{Accounts, Charge, Kind, Namespace, Outcome, Receipt, Unlimited};
 use crate::lifecycle::Lifecycle;
 use compile::Compiler;
 use invoke::{Invocation, Meter};
@@ -47,9 +47,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use ticker::Ticker;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tracing::Instrument as _;
+use turns::Owner;
 
 /// Whether the engine can run on this machine as it is configured, and compile for it.
 ///
@@ -74,7 +74,8 @@ pub struct WasmExecutor {
     slots: Slots,
     /// Of calls that guests make, by their level from 1.
     nested: Vec<Slots>,
-    streams: Arc<Semaphore>,
+    streams: Slots,
+    accounts: Arc<dyn Accounts>,
     config: Config,
     lifecycle: Lifecycle,
 }
@@ -110,14 +111,22 @@ impl WasmExecutor {
         Ok(Self {
             ticker: Ticker::start(engine.clone())?,
             programs: Programs::new(&engine, &config, folder, node_key, lifecycle.clone())?,
-            lanes: Lanes::start()?,
+            lanes: Lanes::start(config.slots)?,
             memory: Arc::new(MemoryBudget::new(config.total_memory_mib << 20)),
             slots: Slots::new(config.slots, config.queue),
             nested: (0..DEPTH_MAX).map(|_level| Slots::new(config.nested, config.queue)).collect(),
-            streams: Arc::new(Semaphore::new(config.streams.min(config.slots))),
+            streams: stream_slots(config.streams.min(config.slots)),
+            accounts: Arc::new(Unlimited),
             config,
             lifecycle,
         })
+    }
+
+    /// The same with books to charge; without them every namespace has what it takes.
+    #[must_use]
+    pub fn with_accounts(self, accounts: Arc<dyn Accounts>) -> Self {
+        self.programs.charge(Arc::clone(&accounts));
+        Self { accounts, ..self }
     }
 
     /// Whether components can be compiled here.
@@ -125,12 +134,6 @@ impl WasmExecutor {
     /// * errors: why not, for operators.
     pub async fn probe(&self) -> Result<(), anyhow::Error> {
         self.programs.probe().await
-    }
-
-    /// Tells `to` of each component that was compiled: for whom, and how much of a processor it took. Once; later ones are
-    /// not told.
-    pub fn report_compile_time(&self, to: CompileTime) {
-        self.programs.report_compile_time(to);
     }
 
     /// What the executor holds right now.
@@ -154,6 +157,11 @@ impl WasmExecutor {
             return Err(ExecError::Unmetered.into());
         }
         let places = self.places(&job)?;
+        let owner = Owner { namespace: job.namespace.clone(), account: self.accounts.of(&job.namespace) };
+        if let Some(over) = owner.account.over(Charge::Cpu) {
+            return Err(ExecError::from(over).into());
+        }
+        let weight = owner.account.weight();
         let arrived = Instant::now();
         let deadline = job.deadline.instant();
         let (program, start) =
@@ -162,16 +170,16 @@ impl WasmExecutor {
             return Err(ExecError::NoStreaming.into());
         }
         let share = match &streams {
-            Some(_) => Some(Arc::clone(&self.streams).try_acquire_owned().map_err(|_full| ExecError::Busy)?),
+            Some(_) => Some(self.streams.take(&job.namespace, weight).await?), // there is no line: it does not wait
             None => None,
         };
-        let slot = (stoppable(&self.lifecycle, deadline, places.take()).await??, share);
+        let slot = (stoppable(&self.lifecycle, deadline, places.take(&job.namespace, weight)).await??, share);
         let queued = arrived.elapsed();
 
         let meter = Arc::new(Meter::default());
         let began = Instant::now();
         let digest = job.code.digest;
-        let result = self.supervise(program, job, streams, slot, Arc::clone(&meter)).await;
+        let result = self.supervise(program, (job, owner), streams, slot, Arc::clone(&meter)).await;
         let receipt = Receipt {
             executor: NAME,
             digest,
@@ -192,9 +200,9 @@ impl WasmExecutor {
     async fn supervise(
         &self,
         program: Arc<Program>,
-        job: Job,
+        (job, owner): (Job, Owner),
         streams: Option<Streams>,
-        slot: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
+        slot: (Slot, Option<Slot>),
         meter: Arc<Meter>,
     ) -> Result<invoke::Reply, ExecError> {
         let deadline = job.deadline.instant();
@@ -205,7 +213,7 @@ impl WasmExecutor {
             job,
             streams,
             Arc::clone(&meter),
-            Arc::clone(&self.memory),
+            (Arc::clone(&self.memory), Arc::clone(&owner.account)),
             self.config.metering,
         );
         let log = invocation.log();
@@ -216,13 +224,19 @@ impl WasmExecutor {
         };
         // Its lines name the request on whichever thread it runs.
         let guest = Box::pin(guest.instrument(tracing::Span::current()));
-        let result = stoppable(&self.lifecycle, deadline, self.lanes.run(guest, meter.yields(), slow)).await;
+        let result = stoppable(&self.lifecycle, deadline, self.lanes.run(guest, owner, meter.yields(), slow)).await;
         if meter.yields().load(Ordering::Relaxed) > 0 {
             program.was_slow();
         }
         log.finish();
-        result??
+        result?
     }
+}
+
+/// Places for streams, a quarter of many kept for namespaces that have next to none: a stream may last for minutes.
+fn stream_slots(count: usize) -> Slots {
+    let reserve = if count < 16 { 0 } else { count / 4 };
+    Slots::with_reserve(count, 0, reserve)
 }
 
 impl Executor for WasmExecutor {

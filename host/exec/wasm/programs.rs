@@ -4,7 +4,7 @@ use super::Config;
 use super::compile::Compiler;
 use super::imports::{self, Guest};
 use super::store_file::CompiledStore;
-use crate::domain::{Digest, Kind, Namespace, Start, one_line};
+use crate::domain::{Accounts, Charge, Digest, Kind, Namespace, Start, one_line};
 use crate::exec::compile::Compiled;
 use crate::exec::load::{Loaded, blocking, read};
 use crate::exec::{Code, ExecError};
@@ -12,7 +12,6 @@ use crate::lifecycle::Lifecycle;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 use wasmtime::Engine;
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker};
 use wasmtime_wasi::p2::bindings::CommandPre;
@@ -67,9 +66,6 @@ pub(super) struct Handler {
     pub(super) handle_stream: Option<ComponentExportIndex>,
 }
 
-/// Is told for whom a component was compiled, and how much of a processor that took.
-pub type CompileTime = Box<dyn Fn(&Namespace, Duration) + Send + Sync>;
-
 /// All programs of a node.
 pub(super) struct Programs {
     shared: Arc<Shared>,
@@ -80,7 +76,7 @@ struct Shared {
     engine: Engine,
     linker: Linker<Guest>,
     compiler: Compiler,
-    compile_time: OnceLock<CompileTime>,
+    accounts: OnceLock<Arc<dyn Accounts>>,
     store: CompiledStore,
     compiled: AtomicU64,
     loaded: AtomicU64,
@@ -97,7 +93,7 @@ impl Programs {
         let shared = Shared {
             linker: imports::linker(engine)?,
             compiler: Compiler::start(engine.clone(), config, lifecycle.clone())?,
-            compile_time: OnceLock::new(),
+            accounts: OnceLock::new(),
             store: CompiledStore::open(folder, engine, node_key, config.disk_mib << 20)?,
             engine: engine.clone(),
             compiled: AtomicU64::new(0),
@@ -126,9 +122,9 @@ impl Programs {
         self.shared.compiler.probe().await
     }
 
-    /// See [`super::WasmExecutor::report_compile_time`].
-    pub(super) fn report_compile_time(&self, to: CompileTime) {
-        let _ = self.shared.compile_time.set(to);
+    /// Books that compiling is charged to. Once; later ones are not asked.
+    pub(super) fn charge(&self, accounts: Arc<dyn Accounts>) {
+        let _ = self.shared.accounts.set(accounts);
     }
 
     /// Compiled, loaded from disk, in memory.
@@ -166,12 +162,16 @@ impl Shared {
 
     /// By the compiler. Kept on disk only if it loads: the engine checks a component against its pool when it loads it.
     async fn compile(self: &Arc<Self>, namespace: &Namespace, code: &Code) -> Result<Component, ExecError> {
+        let account = self.accounts.get().map(|accounts| accounts.of(namespace));
+        if let Some(over) = account.as_ref().and_then(|account| account.over(Charge::Compile)) {
+            return Err(over.into());
+        }
         let turn = self.compiler.turn(namespace).await?;
         let bytes = read(code).await?;
         let Compiled { code: machine_code, took } = self.compiler.compile(turn, bytes).await?;
         self.compiled.fetch_add(1, Ordering::Relaxed);
-        if let Some(report) = self.compile_time.get() {
-            report(namespace, took);
+        if let Some(account) = account {
+            account.charge(Charge::Compile, u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
         }
         let (shared, digest) = (Arc::clone(self), code.digest);
         let opened = blocking(move || {

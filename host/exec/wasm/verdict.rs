@@ -96,6 +96,7 @@ fn memory(refused: Refused, limits: &Limits) -> ExecError {
     match refused {
         Refused::Call => limit("MEMORY_LIMIT", "the plugin needs more memory", "memory_mib", limits.memory_mib),
         Refused::Node => ExecError::Busy,
+        Refused::Namespace(over) => over.into(),
         Refused::Table => {
             limit("TABLE_LIMIT", "the plugin needs larger tables", "table_elements", limits.table_elements as u64)
         }

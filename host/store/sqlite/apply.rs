@@ -2,12 +2,13 @@
 //! made. What is refused is refused before anything is touched, so that no job needs a savepoint: text search would
 //! write out what it has gathered at every one of them.
 
-use super::super::{Change, Done, Expect, Indexed, Refusal, StoreError, Write, Written};
+use super::super::{Change, Done, Expect, Footprint, Indexed, Refusal, StoreError, Write, Written};
 use super::fault::{cached, from_sqlite};
 use super::ledger::{Clock, Kept, Ledger};
 use super::norm::{norm, words};
 use super::once;
 use super::row::{self, Sealed};
+use crate::domain::Ceiling;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use std::collections::HashMap;
 
@@ -41,8 +42,14 @@ type Left<'a> = HashMap<(&'a str, &'a str), Option<Found>>;
 
 /// Makes the write, or refuses it and changes nothing.
 ///
-/// * errors: `Refused`, `Reused` for the write; others for the whole transaction.
-pub(super) fn write(connection: &Connection, ledger: &mut Ledger, write: &Write) -> Result<Done, StoreError> {
+/// * `ceiling`: how much the namespace may keep.
+/// * errors: `Refused`, `Reused`, `Over` for the write; others for the whole transaction.
+pub(super) fn write(
+    connection: &Connection,
+    ledger: &mut Ledger,
+    write: &Write,
+    ceiling: Ceiling,
+) -> Result<Done, StoreError> {
     if let Some(done) = once::find(connection, write.once.as_ref())? {
         return Ok(done);
     }
@@ -69,6 +76,7 @@ pub(super) fn write(connection: &Connection, ledger: &mut Ledger, write: &Write)
             }
         }
     }
+    ledger.admit(connection, ceiling, grown(&steps))?;
     for (change, step) in steps {
         if let Some((kept, _)) = ledger.collection(connection, change.name().0)? {
             make(connection, kept, change, step)?;
@@ -77,6 +85,22 @@ pub(super) fn write(connection: &Connection, ledger: &mut Ledger, write: &Write)
     let done = Done { outcomes, replayed: false };
     once::remember(connection, ledger, write.once.as_ref(), &done)?;
     Ok(done)
+}
+
+/// Records and bytes that the steps bring.
+fn grown(steps: &[(&Change, Step)]) -> Footprint {
+    let mut grown = Footprint::default();
+    for (change, step) in steps {
+        match step {
+            Step::Put { old, .. } => {
+                grown.records = grown.records.saturating_add(u64::from(old.is_none()));
+                grown.bytes = grown.bytes.saturating_add(change.size() as u64);
+            }
+            Step::Remove(_) => grown.records = grown.records.saturating_sub(1),
+            Step::Index { .. } | Step::Nothing => {}
+        }
+    }
+    grown
 }
 
 type Planned = Result<(Step, Written), Refusal>;

@@ -6,7 +6,7 @@ use super::open::{Closing, Ended};
 use super::reader::{self, Asked, Near, Reader};
 use super::writer::{self, Outcome, Task};
 use super::{Config, connection, schema};
-use crate::domain::Namespace;
+use crate::domain::{Ceiling, Namespace};
 use rusqlite::Connection;
 use std::convert::Infallible;
 use std::fs::{File, OpenOptions};
@@ -15,7 +15,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc};
 use std::thread::{Builder, JoinHandle};
-use tokio::sync::{OwnedSemaphorePermit, mpsc as queue, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc as queue, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tracing::Span;
 
@@ -44,6 +44,8 @@ struct Ways {
     near_point: Arc<Near>,
     near_query: Arc<Near>,
     writes: queue::Sender<writer::Job>,
+    /// KiB of this namespace's writes that may still be queued.
+    share: Arc<Semaphore>,
     points: queue::Sender<reader::Job>,
     queries: queue::Sender<reader::Job>,
 }
@@ -88,8 +90,9 @@ impl Database {
             writer::run(&writing, queued, &readers_gone);
             drop(token);
         })?);
-        let handle =
-            Handle { ways: Arc::new(Ways { near_point, near_query, writes, points, queries }), using: Arc::default() };
+        let share = Arc::new(Semaphore::new(shared.config.share()));
+        let ways = Ways { near_point, near_query, writes, share, points, queries };
+        let handle = Handle { ways: Arc::new(ways), using: Arc::default() };
         Ok(Self { handle, threads, shared, ended: Arc::downgrade(&ended) })
     }
 
@@ -113,10 +116,18 @@ fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> Result<JoinHandl
 }
 
 impl Handle {
-    /// Queues a task for the writer; `Busy` if the queue is full. `cost` is given back when it is done.
-    pub(super) async fn write(&self, task: Task, cost: OwnedSemaphorePermit) -> Result<Outcome, StoreError> {
+    /// Queues a task for the writer; `Busy` if the queue is full, or has all of the namespace's part of the memory for
+    /// queued writes. `cost` is given back when it is done.
+    pub(super) async fn write(
+        &self,
+        task: Task,
+        cost: OwnedSemaphorePermit,
+        ceiling: Ceiling,
+    ) -> Result<Outcome, StoreError> {
+        let kib = u32::try_from(cost.num_permits()).unwrap_or(u32::MAX);
+        let share = Arc::clone(&self.ways.share).try_acquire_many_owned(kib).map_err(|_| StoreError::Busy)?;
         let (reply, answer) = oneshot::channel();
-        let job = writer::Job { task, cost, using: self.using.clone(), span: Span::current(), reply };
+        let job = writer::Job { task, cost, share, ceiling, using: self.using.clone(), span: Span::current(), reply };
         self.ways.writes.try_send(job).map_err(|why| match why {
             queue::error::TrySendError::Full(_) => StoreError::Busy,
             queue::error::TrySendError::Closed(_) => StoreError::Closed,

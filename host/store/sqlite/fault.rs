@@ -55,6 +55,7 @@ pub(super) fn poisons(why: &StoreError) -> bool {
         StoreError::Corrupt(_) | StoreError::Io(_) | StoreError::Newer { .. } => true,
         StoreError::Busy
         | StoreError::Refused { .. }
+        | StoreError::Over(_)
         | StoreError::Reused
         | StoreError::NoCollection
         | StoreError::CollectionExists

@@ -1,12 +1,13 @@
 //! What the database says about a collection.
 
-use super::super::{Path, StoreError};
+use super::super::{Footprint, Path, StoreError};
 use super::fault::{cached, from_sqlite};
 use super::select::Layout;
 use rusqlite::types::Type;
 use rusqlite::{Connection, Error, OptionalExtension as _, Row};
 
 const FIND: &str = include_str!("../sql/find.sql");
+const FOOTPRINT: &str = include_str!("../sql/footprint.sql");
 
 /// A collection as the database has it.
 #[derive(Debug)]
@@ -16,6 +17,15 @@ pub(super) struct Entry {
     pub(super) last_index: i64,
     /// Last place given in the order of creation.
     pub(super) sequence: i64,
+}
+
+/// How much the database holds.
+pub(super) fn footprint(connection: &Connection) -> Result<Footprint, StoreError> {
+    let number = |row: &Row<'_>, column| row.get::<_, i64>(column).map(|number| u64::try_from(number).unwrap_or(0));
+    let read = |row: &Row<'_>| {
+        Ok(Footprint { records: number(row, 0)?, bytes: number(row, 1)?.saturating_mul(number(row, 2)?) })
+    };
+    cached(connection, FOOTPRINT)?.query_row([], read).map_err(from_sqlite)
 }
 
 /// The collection of this name, if there is one.

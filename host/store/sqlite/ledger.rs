@@ -3,11 +3,12 @@
 //! It is what the database says after the last commit, and during a transaction what the next commit will make it say. A
 //! transaction that failed takes its ledger with it; the next begins with a new one.
 
-use super::super::StoreError;
+use super::super::{Footprint, StoreError};
 use super::fault::{cached, from_sqlite};
 use super::layout::{self, Entry};
 use super::select::Layout;
 use super::tables::Tables;
+use crate::domain::{Ceiling, Exceeded, Scope};
 use rusqlite::{Connection, params};
 use std::collections::HashMap;
 use std::time::SystemTime;
@@ -22,6 +23,8 @@ pub(super) struct Ledger {
     collections: HashMap<String, Kept>,
     /// Names of writes that are remembered; `None`: not counted yet.
     pub(super) once: Option<i64>,
+    /// What the database holds; `None`: to be read again.
+    held: Option<Footprint>,
 }
 
 /// Gives out moments.
@@ -47,7 +50,7 @@ impl Ledger {
     /// What the database says.
     pub(super) fn open(connection: &Connection) -> Result<Self, StoreError> {
         let last = cached(connection, STAMP)?.query_row([], |row| row.get(0)).map_err(from_sqlite)?;
-        Ok(Self { clock: Clock { last }, collections: HashMap::new(), once: None })
+        Ok(Self { clock: Clock { last }, collections: HashMap::new(), once: None, held: None })
     }
 
     /// A collection, if there is one of this name, and the clock for it.
@@ -61,6 +64,39 @@ impl Ledger {
             self.collections.insert(name.to_owned(), Kept::new(entry));
         }
         Ok(self.collections.get_mut(name).map(|kept| (kept, &mut self.clock)))
+    }
+
+    /// Whether there is room for more.
+    ///
+    /// * `more`: records and bytes that are to come; of those that are replaced the bytes count, until the next commit.
+    /// * errors: `Over`. Who brings nothing is never over.
+    pub(super) fn admit(
+        &mut self,
+        connection: &Connection,
+        ceiling: Ceiling,
+        more: Footprint,
+    ) -> Result<(), StoreError> {
+        if more == Footprint::default() || ceiling == Ceiling::default() {
+            return Ok(());
+        }
+        let held = match self.held {
+            Some(held) => held,
+            None => layout::footprint(connection)?,
+        };
+        self.held = Some(held);
+        let after = Footprint {
+            records: held.records.saturating_add(more.records),
+            bytes: held.bytes.saturating_add(more.bytes),
+        };
+        let over = |quota, limit| Exceeded { quota, scope: Scope::Namespace, limit, wait: None };
+        if ceiling.records > 0 && more.records > 0 && after.records > ceiling.records {
+            return Err(StoreError::Over(over("stored_records", ceiling.records)));
+        }
+        if ceiling.mib > 0 && after.bytes > ceiling.mib << 20 {
+            return Err(StoreError::Over(over("stored_mib", ceiling.mib)));
+        }
+        self.held = Some(after);
+        Ok(())
     }
 
     /// The collection's entry in the database was changed by other ways than this: reads it again when it is needed.
@@ -80,6 +116,7 @@ impl Ledger {
 
     /// Writes what has changed. The last step before the commit.
     pub(super) fn save(&mut self, connection: &Connection) -> Result<(), StoreError> {
+        self.held = None; // pages are counted anew
         for kept in self.collections.values_mut().filter(|kept| kept.changed) {
             let count = |number| i64::try_from(number).unwrap_or(i64::MAX);
             let Layout { number, records, words, .. } = kept.layout;

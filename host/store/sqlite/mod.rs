@@ -34,10 +34,10 @@ mod writer;
 
 use super::record::{check_collection, check_name, check_scan};
 use super::{
-    BoxFuture, Change, Done, Page, Plan, Query, Record, Refusal, SCAN_MAX, Shape, Stats, Store, StoreError, Text,
-    TextStats, Write,
+    BoxFuture, CHANGES_MAX, Change, Done, Footprint, Page, Plan, Query, Record, Refusal, SCAN_MAX, Shape, Stats, Store,
+    StoreError, Text, TextStats, WRITE_MAX, Write,
 };
-use crate::domain::Namespace;
+use crate::domain::{Accounts, Ceiling, Namespace, Unlimited};
 use database::Lane;
 use open::Databases;
 use reader::Reader;
@@ -60,6 +60,8 @@ pub struct Config {
     pub queue: NonZeroUsize,
     /// MiB of writes that may wait, all databases together; more are `Busy`. 128: four writes of the largest size.
     pub queue_mib: NonZeroUsize,
+    /// Says how much each namespace may keep.
+    pub accounts: Arc<dyn Accounts>,
     /// Writes in one commit. 64: an fsync costs about as much as writing them, and a failed commit fails them all.
     pub batch: NonZeroUsize,
     /// Threads that search, per database. 2: one that takes long leaves one for the others. Reads by id have one of
@@ -80,12 +82,22 @@ impl Default for Config {
         Self {
             queue: count(256),
             queue_mib: count(128),
+            accounts: Arc::new(Unlimited),
             batch: count(64),
             readers: count(2),
             databases: count(64),
             lock_patience: Duration::from_secs(5),
             close_patience: Duration::from_secs(10),
         }
+    }
+}
+
+impl Config {
+    /// KiB of the memory for queued writes that one namespace may have: half, so that none has it all, but always
+    /// enough for one write of the largest size.
+    fn share(&self) -> usize {
+        let all = self.queue_mib.get().saturating_mul(1024).min(Semaphore::MAX_PERMITS);
+        (all / 2).max(WRITE_MAX / 1024 + CHANGES_MAX).min(all)
     }
 }
 
@@ -99,6 +111,7 @@ pub struct SqliteStore {
     databases: Option<Databases>,
     /// KiB that may still be queued.
     budget: Arc<Semaphore>,
+    accounts: Arc<dyn Accounts>,
     close_patience: Duration,
     gone: Mutex<mpsc::Receiver<Infallible>>,
 }
@@ -121,6 +134,7 @@ impl SqliteStore {
         let (alive, gone) = mpsc::channel();
         Ok(Self {
             budget: Arc::new(Semaphore::new(config.queue_mib.get().saturating_mul(1024).min(Semaphore::MAX_PERMITS))),
+            accounts: Arc::clone(&config.accounts),
             close_patience: config.close_patience,
             databases: Some(Databases::new(folder, config, alive)),
             gone: Mutex::new(gone),
@@ -143,7 +157,11 @@ impl SqliteStore {
         let cost = self.afford(size, write.changes.len())?;
         // Without a database there is no collection, and a write makes neither.
         let Some(database) = self.databases()?.of(&namespace, false).await? else { return nowhere(&write) };
-        match database.write(Task::Write(write), cost).await? {
+        let ceiling = match namespace == Namespace::system() {
+            true => Ceiling::default(), // the node's own records have their bounds elsewhere
+            false => self.accounts.of(&namespace).ceiling(),
+        };
+        match database.write(Task::Write(write), cost, ceiling).await? {
             Outcome::Written(done) => Ok(done),
             Outcome::Managed(_) => Err(StoreError::Closed),
         }
@@ -153,7 +171,7 @@ impl SqliteStore {
     async fn manage(&self, namespace: Namespace, task: Task, make: bool) -> Result<Option<bool>, StoreError> {
         let cost = self.afford(0, 1)?;
         let Some(database) = self.databases()?.of(&namespace, make).await? else { return Ok(None) };
-        match database.write(task, cost).await? {
+        match database.write(task, cost, Ceiling::default()).await? {
             Outcome::Managed(was_there) => Ok(Some(was_there)),
             Outcome::Written(_) => Err(StoreError::Closed),
         }
@@ -307,6 +325,16 @@ impl Store for SqliteStore {
         Box::pin(async move {
             check_collection(&collection)?;
             self.read(namespace, Lane::Query, false, None, move |reader| reader.stats(&collection)).await
+        })
+    }
+
+    fn footprint(&self, namespace: &Namespace) -> BoxFuture<'_, Result<Footprint, StoreError>> {
+        let namespace = namespace.clone();
+        Box::pin(async move {
+            match self.read(namespace, Lane::Point, false, None, Reader::footprint).await {
+                Err(StoreError::NoCollection) => Ok(Footprint::default()),
+                answer => answer,
+            }
         })
     }
 }

@@ -1,6 +1,6 @@
 //! The readers of one database: a thread and a read-only connection each. Those of one queue take turns at it.
 
-use super::super::{Page, Plan, Query, Record, SCAN_BYTES, Stats, StoreError, Text, TextStats};
+use super::super::{Footprint, Page, Plan, Query, Record, SCAN_BYTES, Stats, StoreError, Text, TextStats};
 use super::database::Shared;
 use super::fault::{cached, from_sqlite, poisons};
 use super::row::record;
@@ -197,6 +197,10 @@ impl Reader {
         let mut statement = cached(&self.connection, NAMES)?;
         let names = statement.query_map([], |row| row.get(0)).map_err(from_sqlite)?;
         names.collect::<rusqlite::Result<_>>().map_err(from_sqlite)
+    }
+
+    pub(super) fn footprint(&mut self) -> Result<Footprint, StoreError> {
+        layout::footprint(&self.connection)
     }
 
     pub(super) fn stats(&mut self, collection: &str) -> Result<Stats, StoreError> {

@@ -15,6 +15,7 @@ use super::database::Shared;
 use super::fault::{cached, from_sqlite, poisons};
 use super::ledger::Ledger;
 use super::{apply, connection, manage};
+use crate::domain::Ceiling;
 use rusqlite::{Connection, TransactionBehavior};
 use std::convert::Infallible;
 use std::error::Error;
@@ -65,6 +66,10 @@ pub(super) struct Job {
     pub(super) task: Task,
     /// Its share of the memory for queued writes.
     pub(super) cost: OwnedSemaphorePermit,
+    /// The same of its namespace's part.
+    pub(super) share: OwnedSemaphorePermit,
+    /// How much its namespace may keep.
+    pub(super) ceiling: Ceiling,
     /// That its database stays open.
     pub(super) using: Arc<()>,
     pub(super) span: Span,
@@ -174,7 +179,7 @@ impl Job {
 
     /// Whoever asked may have left.
     fn answer(self, answer: Answer) {
-        drop((self.cost, self.using));
+        drop((self.cost, self.share, self.using));
         let _ = self.reply.send(answer);
     }
 }
@@ -190,7 +195,7 @@ fn transact(open: &mut Open, batch: &[Job]) -> Result<Vec<Answer>, Failed> {
     };
     let mut answers = Vec::with_capacity(batch.len());
     for job in batch {
-        let answer = job.span.in_scope(|| carry_out(&transaction, &mut ledger, &job.task));
+        let answer = job.span.in_scope(|| carry_out(&transaction, &mut ledger, job));
         match answer {
             Err(why) if !is_refusal(&why) => return Err(Failed::new(why)),
             answer => answers.push(answer),
@@ -206,9 +211,9 @@ fn transact(open: &mut Open, batch: &[Job]) -> Result<Vec<Answer>, Failed> {
     Ok(answers)
 }
 
-fn carry_out(connection: &Connection, ledger: &mut Ledger, task: &Task) -> Answer {
-    match task {
-        Task::Write(write) => apply::write(connection, ledger, write).map(Outcome::Written),
+fn carry_out(connection: &Connection, ledger: &mut Ledger, job: &Job) -> Answer {
+    match &job.task {
+        Task::Write(write) => apply::write(connection, ledger, write, job.ceiling).map(Outcome::Written),
         Task::Make(name, shape) => manage::make(connection, ledger, name, shape).map(|()| Outcome::Managed(true)),
         Task::Reshape(name, shape) => manage::reshape(connection, ledger, name, shape).map(|()| Outcome::Managed(true)),
         Task::Drop(name) => manage::drop(connection, ledger, name).map(Outcome::Managed),
@@ -218,9 +223,11 @@ fn carry_out(connection: &Connection, ledger: &mut Ledger, task: &Task) -> Answe
 /// Whether it is the job that was refused, before it changed anything. All else takes the whole batch with it.
 fn is_refusal(why: &StoreError) -> bool {
     match why {
-        StoreError::Refused { .. } | StoreError::Reused | StoreError::NoCollection | StoreError::CollectionExists => {
-            true
-        }
+        StoreError::Refused { .. }
+        | StoreError::Reused
+        | StoreError::NoCollection
+        | StoreError::CollectionExists
+        | StoreError::Over(_) => true,
         StoreError::Busy
         | StoreError::Deadline
         | StoreError::Invalid(_)
@@ -282,8 +289,10 @@ mod tests {
     }
 
     fn job(task: Task) -> Job {
-        let cost = Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned().unwrap();
-        Job { task, cost, using: Arc::new(()), span: Span::none(), reply: oneshot::channel().0 }
+        let room = Arc::new(tokio::sync::Semaphore::new(2));
+        let permit = || Arc::clone(&room).try_acquire_owned().unwrap();
+        let (cost, share, ceiling) = (permit(), permit(), Ceiling::default());
+        Job { task, cost, share, ceiling, using: Arc::new(()), span: Span::none(), reply: oneshot::channel().0 }
     }
 
     fn batch(ids: &[&str]) -> Vec<Job> {

@@ -1,0 +1,141 @@
+//! The books of one namespace, as those see them who spend: executors, compilers, the store, whoever sends bytes away.
+//!
+//! tenancy keeps them; the modules below it are handed these traits.
+
+use super::Namespace;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Whose quota it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// The namespace's, whoever calls.
+    Namespace,
+    /// The caller's, in all namespaces together.
+    Caller,
+}
+
+impl Scope {
+    /// As error details spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Namespace => "namespace",
+            Self::Caller => "caller",
+        }
+    }
+}
+
+/// A quota that is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exceeded {
+    /// Its name in the configuration and in `collector ns quota`.
+    pub quota: &'static str,
+    /// Whose.
+    pub scope: Scope,
+    /// What it is set to.
+    pub limit: u64,
+    /// When there is room again, where time alone makes some.
+    pub wait: Option<Duration>,
+}
+
+impl fmt::Display for Exceeded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { quota, scope, limit, wait } = self;
+        write!(f, "the {}'s quota {quota} = {limit} is used up; ", scope.name())?;
+        match wait {
+            Some(wait) => write!(f, "try again in {} ms", wait.as_millis().max(1)),
+            None => f.write_str("use less, or ask the operator for more"),
+        }
+    }
+}
+
+impl std::error::Error for Exceeded {}
+
+/// What is charged after it was spent: nobody knows before how much it will be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Charge {
+    /// Nanoseconds that guests kept a thread.
+    Cpu,
+    /// Nanoseconds of CPU that compiling took.
+    Compile,
+    /// Bytes that guests sent to other machines and received from them.
+    Egress,
+}
+
+/// How much a namespace may keep; 0 is no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ceiling {
+    /// Records of all collections.
+    pub records: u64,
+    /// MiB of its database, indexes included.
+    pub mib: u64,
+}
+
+/// The books of one namespace.
+pub trait Account: Send + Sync + fmt::Debug {
+    /// Its share of what is scarce, beside others': 1 and more.
+    fn weight(&self) -> u32;
+
+    /// Books memory of running guests.
+    ///
+    /// * errors: it would be more than the quota; nothing is booked.
+    fn take_memory(&self, bytes: u64) -> Result<(), Exceeded>;
+
+    /// Gives back what was booked.
+    fn give_memory(&self, bytes: u64);
+
+    /// Writes down what was spent. It may go below nothing.
+    fn charge(&self, what: Charge, amount: u64);
+
+    /// Why no more of it may begin; `None` if it may.
+    fn over(&self, what: Charge) -> Option<Exceeded>;
+
+    /// Why what runs has to end: it is over by a whole burst.
+    fn far_over(&self, what: Charge) -> Option<Exceeded>;
+
+    /// How much it may keep.
+    fn ceiling(&self) -> Ceiling;
+}
+
+/// Finds the books of a namespace.
+pub trait Accounts: Send + Sync + fmt::Debug {
+    /// Those of one. Asked once per call, not once per step.
+    fn of(&self, namespace: &Namespace) -> Arc<dyn Account>;
+}
+
+/// Books without quotas: for tests and tools, where nobody shares anything.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unlimited;
+
+impl Account for Unlimited {
+    fn weight(&self) -> u32 {
+        1
+    }
+
+    fn take_memory(&self, _bytes: u64) -> Result<(), Exceeded> {
+        Ok(())
+    }
+
+    fn give_memory(&self, _bytes: u64) {}
+
+    fn charge(&self, _what: Charge, _amount: u64) {}
+
+    fn over(&self, _what: Charge) -> Option<Exceeded> {
+        None
+    }
+
+    fn far_over(&self, _what: Charge) -> Option<Exceeded> {
+        None
+    }
+
+    fn ceiling(&self) -> Ceiling {
+        Ceiling::default()
+    }
+}
+
+impl Accounts for Unlimited {
+    fn of(&self, _namespace: &Namespace) -> Arc<dyn Account> {
+        Arc::new(Self)
+    }
+}
