@@ -155,7 +155,7 @@ async fn u09_a_revoked_token_is_over_for_all_who_have_it_and_stays_so() {
     let again = issuer.sign(|all| all["sub"] = json!("eve"));
     let (caller, untouched) = (place.tokens.find(&token).unwrap(), place.tokens.find(&other).unwrap());
     let twin = place.tokens.find(&again).unwrap();
-    let ended = tokio::spawn(caller.ended());
+    let ended = place.lifecycle.spawn(caller.ended());
     let (id, until) = token_claims(&token).unwrap();
     place.tokens.revoke(id, until).await.unwrap();
     tokio::time::timeout(Duration::from_secs(5), ended).await.unwrap().unwrap();
