@@ -37,7 +37,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
                 "tenancy",
             ],
         ),
-        ("cli", vec!["config", "dispatch", "domain", "exec", "node", "registry", "rpc", "telemetry"]),
+        ("cli", vec!["config", "dispatch", "domain", "exec", "node", "registry", "rpc", "telemetry", "tenancy"]),
     ])
 }
 
