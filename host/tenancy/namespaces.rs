@@ -155,6 +155,7 @@ impl Namespaces {
         &self.known
     }
 
+    /// The books of all namespaces.
     pub fn quotas(&self) -> &Arc<Quotas> {
         &self.quotas
     }

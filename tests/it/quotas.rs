@@ -70,11 +70,13 @@ async fn calls_at_once_up_to_the_quota_and_a_stream_counts_until_it_ends() {
     let stub = Stub::new(&node, &streams).await;
     set(&node, "acme", &[("concurrent_calls", 1)]).await.unwrap();
     assert!(stub.call("Echo", json!({ "text": "a" })).await.is_ok(), "one after another");
-    let request = stub.request(tokio_stream::pending());
+    // A stock client keeps its half open until its requests have ended.
+    let (requests, more) = tokio::sync::mpsc::channel::<Vec<u8>>(1);
+    let request = stub.request(tokio_stream::wrappers::ReceiverStream::new(more));
     let open = stub.grpc().await.streaming(request, stub.path("Chat"), RawCodec).await.unwrap().into_inner();
     let refused = stub.call("Echo", json!({ "text": "a" })).await.unwrap_err();
     assert_eq!(over(&refused, "concurrent_calls", "namespace"), None, "nobody knows how long the others take");
-    drop(open);
+    drop((requests, open));
     until("the place is free", async || stub.call("Echo", json!({ "text": "a" })).await.is_ok()).await;
     assert_eq!(usage(&node, "acme").await.running_calls, 0);
 }

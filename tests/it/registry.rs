@@ -272,6 +272,7 @@ async fn every_namespace_has_the_nodes_own_services_with_all_their_methods() {
             "collector.CollectionService",
             "collector.CollectiveDispatcher",
             "collector.CollectorRegistry",
+            "collector.admin.v1.Namespaces",
             "collector.plugin.v1.Plugins",
             "grpc.health.v1.Health",
             "grpc.reflection.v1.ServerReflection",
