@@ -46,7 +46,9 @@ pub struct Row {
     pub outcome: Outcome,
     pub figure: String,
     pub took: Duration,
-    pending: Option<&'static str>,
+    /// What the node held after it.
+    pub rss_kib: Option<u64>,
+    pub pending: Option<&'static str>,
 }
 
 impl Row {
@@ -58,6 +60,7 @@ impl Row {
             outcome,
             figure,
             took,
+            rss_kib: None,
             pending: case.pending,
         }
     }
@@ -70,7 +73,7 @@ impl Row {
             _ => ("the whole run", "same process; memory, descriptors, threads, processes as before"),
         };
         let (id, title, wants) = (id.to_owned(), title.to_owned(), wants.to_owned());
-        Self { id, title, wants, outcome, figure, took, pending: None }
+        Self { id, title, wants, outcome, figure, took, rss_kib: None, pending: None }
     }
 
     /// For people who wait.
@@ -94,7 +97,7 @@ impl Row {
     fn json(&self) -> serde_json::Value {
         serde_json::json!({
             "id": self.id, "title": self.title, "expected": self.wants, "outcome": self.outcome.word(),
-            "figure": self.told(), "ms": u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX),
+            "figure": self.told(), "rss_kib": self.rss_kib, "ms": u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX),
         })
     }
 }

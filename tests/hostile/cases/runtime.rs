@@ -62,7 +62,7 @@ pub fn cases() -> Vec<Case> {
             Box::pin(r10(t))
         })
         .costs(Cost::Slow),
-        Case::new("R11", "traps 20,000 frames deep, panics with 1 MiB to say", "message and log are cut", |t| {
+        Case::new("R11", "traps 1,000 frames deep, panics with 1 MiB to say", "message and log are cut", |t| {
             Box::pin(r11(t))
         }),
     ]
