@@ -41,7 +41,7 @@ impl Slack {
     /// After one case. tokio keeps a thread that blocked for 10 s; the caches hold what the case brought.
     pub const CASE: Self = Self { threads: 64, descriptors: 64, patience: Duration::from_secs(10) };
     /// After the run.
-    pub const RUN: Self = Self { threads: 4, descriptors: 64, patience: Duration::from_secs(20) };
+    pub const RUN: Self = Self { threads: 8, descriptors: 64, patience: Duration::from_secs(20) };
 }
 
 impl Watched {

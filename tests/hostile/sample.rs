@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Cases at once, each in a namespace of its own.
-const JOBS: usize = 8;
+pub const JOBS: usize = 8;
 /// One of so many is a slow one.
 const SLOW: u64 = 100;
 /// How often the figures are told.

@@ -128,14 +128,16 @@ impl Suite {
     }
 
     /// The cases that take most memory in passing, several at once: what the allocator keeps of the largest messages and
-    /// compilations, on whichever threads they end up.
+    /// compilations, on whichever threads they end up; and the databases of the namespaces that sampling uses.
     async fn largest(&self, round: u64) -> Result<(), String> {
         let all = crate::cases::all();
         let largest = all.iter().filter(|case| LARGEST.contains(&case.id));
-        let runs = largest.flat_map(|case| (1..=4).map(move |job| (case, job))).map(|(case, job)| async move {
-            let ended = (case.run)(&self.target(round, job, false)?).await;
-            ended.map(drop).map_err(|why| format!("warming up, {}: {why:?}", case.id))
-        });
+        let runs = largest.flat_map(|case| (1..=crate::sample::JOBS).map(move |job| (case, job))).map(
+            |(case, job)| async move {
+                let ended = (case.run)(&self.target(round, job, false)?).await;
+                ended.map(drop).map_err(|why| format!("warming up, {}: {why:?}", case.id))
+            },
+        );
         futures_util::future::try_join_all(runs).await.map(drop)
     }
 
