@@ -38,7 +38,7 @@ pub async fn sample(suite: &Suite, cases: &[Case], calls: u64, seed: u64) -> Row
         async move {
             while made() < calls {
                 let n = mix(round.fetch_add(1, Ordering::Relaxed));
-                let from = if n % SLOW == 0 && !slow.is_empty() || cheap.is_empty() { slow } else { cheap };
+                let from = if n.is_multiple_of(SLOW) && !slow.is_empty() || cheap.is_empty() { slow } else { cheap };
                 let Some(case) = from.get(usize::try_from(n >> 32).unwrap_or(0) % from.len().max(1)) else { return };
                 let verdict = match suite.target(n, job + 1, false) {
                     Ok(target) => (case.run)(&target).await,

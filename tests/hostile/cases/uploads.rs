@@ -99,8 +99,10 @@ async fn w01(t: &Target) -> Verdict {
     Ok(format!("{count} refused"))
 }
 
+type Make = fn() -> Result<Vec<u8>, String>;
+
 async fn w02(t: &Target) -> Verdict {
-    let uploads: [(&str, fn() -> Result<Vec<u8>, String>); 6] = [
+    let uploads: [(&str, Make); 6] = [
         ("a function of 7 MB", || big::long_function(7 << 20)),
         ("1 M functions", || big::many_functions(999_000)),
         ("60,000 types", || big::many_types(60_000)),
