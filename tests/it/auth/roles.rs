@@ -46,6 +46,12 @@ fn message(path: &str, victim: &str, ns: &str) -> Value {
             "List" => json!({ "namespace": ns }),
             _ => json!({ "namespace": ns, "name": "x" }),
         },
+        "/collector.admin.v1.Secrets" => match method {
+            "SetSecret" => json!({ "namespace": ns, "name": "s", "value": "MTIzNDU2Nzg=" }),
+            "DeleteSecret" => json!({ "namespace": ns, "name": "s" }),
+            _ => json!({ "namespace": ns }),
+        },
+        "/collector.admin.v1.Namespaces" => json!({ "namespace": ns }),
         "/collector.admin.v1.Keys" => match method {
             "Create" => json!({ "bindings": [format!("{ns}:reader")] }),
             "Revoke" => json!({ "id": victim }),

@@ -1,0 +1,51 @@
+//! The messages of the plugins that the suite calls. Source: plugins/*/proto.
+
+/// `greeter.v1.HelloRequest`
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Hello {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(string, tag = "2")]
+    pub locale: String,
+}
+
+/// `greeter.v1.HelloReply`
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct HelloReply {
+    #[prost(string, tag = "1")]
+    pub text: String,
+}
+
+/// `greeter.v1.DescribeReply`, what is read of it
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Described {
+    #[prost(bool, tag = "5")]
+    pub has_deadline: bool,
+    #[prost(uint64, tag = "6")]
+    pub remaining_ms: u64,
+}
+
+/// Any message of which field 1 is a text.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Text {
+    #[prost(string, tag = "1")]
+    pub text: String,
+}
+
+/// `misbehave.v1.Sin` and `hostile.v1.Order`
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Sin {
+    #[prost(uint64, tag = "1")]
+    pub amount: u64,
+    #[prost(string, tag = "2")]
+    pub text: String,
+}
+
+/// `misbehave.v1.Outcome` and `hostile.v1.Report`
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Outcome {
+    #[prost(uint64, tag = "1")]
+    pub amount: u64,
+    #[prost(string, tag = "2")]
+    pub text: String,
+}
