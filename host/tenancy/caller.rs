@@ -5,6 +5,7 @@ use super::quota::Visit;
 use super::{Binding, Permit, Verb};
 use crate::domain::{DeploymentName, Namespace, now, one_line};
 use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -106,7 +107,7 @@ impl Caller {
     /// * `network`: where a stranger calls from.
     pub(super) fn identity(&self, network: Option<IpAddr>) -> Identity {
         match self.principal() {
-            Principal::Anonymous => network.map_or(Identity::Anonymous, Identity::Stranger),
+            Principal::Anonymous => network.map_or(Identity::Anonymous, Identity::stranger),
             Principal::Token { issuer, subject, .. } => Identity::Subject(Arc::clone(issuer), Arc::clone(subject)),
             other => Identity::Known(other.clone()),
         }
@@ -169,13 +170,24 @@ pub(super) enum Identity {
     /// All who showed nothing, where nobody is asked. One for all of them, not one per address: behind a proxy or a NAT
     /// many callers have one address, and one caller has many by IPv6.
     Anonymous,
-    /// Those of one network who showed nothing, where callers are asked: they watch health, which strangers elsewhere must
-    /// not keep anybody from.
-    Stranger(IpAddr),
+    /// Those who showed nothing where callers are asked, by their networks: they watch health, which strangers elsewhere
+    /// must not keep anybody from.
+    Stranger(u64),
     /// Issuer and subject of a token: each call may come with another token.
     Subject(Arc<str>, Arc<str>),
     /// Whoever else.
     Known(Principal),
+}
+
+/// Accounts of all strangers. 1,024: whoever has more networks than that gets no more accounts, and pushes nobody out.
+const STRANGERS: u64 = 1_024;
+
+impl Identity {
+    fn stranger(network: IpAddr) -> Self {
+        // Secret, so that nobody picks a network that shares another's account.
+        static SECRET: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        Self::Stranger(SECRET.hash_one(network) % STRANGERS)
+    }
 }
 
 /// How long credentials are good.
