@@ -2,6 +2,23 @@
 
 use super::client::{Access, ClientError, NodeClient};
 
+/// Which node, and as whom.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct At {
+    /// Address of the node
+    #[arg(long, env = "COLLECTOR_NODE", default_value = NODE, value_name = "URL")]
+    node: String,
+    #[command(flatten)]
+    access: Access,
+}
+
+impl At {
+    /// Connects to the node.
+    pub(super) async fn connect(&self) -> Result<NodeClient, ClientError> {
+        NodeClient::connect_with(&self.node, &self.access).await
+    }
+}
+
 /// Which node, and where in it.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(super) struct Place {

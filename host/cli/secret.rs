@@ -1,6 +1,6 @@
 //! `collector secret`: what plugins use in requests and nobody reads.
 
-use super::client::{ClientError, NodeClient, request};
+use super::client::{ClientError, request};
 use super::output::Output;
 use super::place::Place;
 use crate::domain::one_line;
@@ -45,14 +45,14 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
     match command {
         Command::Set { name, file, place } => {
             let value = read(file)?.to_vec();
-            let client = NodeClient::connect(&place.node).await?;
+            let client = place.connect().await?;
             let wanted = pb::SetSecretRequest { namespace: place.namespace.clone(), name: name.clone(), value };
             client.secrets().set_secret(request(&place.namespace, wanted)?).await.map_err(ClientError::from)?;
             let text = format!("{name} is set in {}; plugins with the grant secret={name} use it", place.namespace);
             output.answer(&text, &json!({ "namespace": place.namespace, "name": name }));
         }
         Command::List { place } => {
-            let client = NodeClient::connect(&place.node).await?;
+            let client = place.connect().await?;
             let wanted = pb::ListSecretsRequest { namespace: place.namespace.clone() };
             let found = client.secrets().list_secrets(request(&place.namespace, wanted)?).await;
             let names = found.map_err(ClientError::from)?.into_inner().names;
@@ -64,7 +64,7 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
             output.answer(&text, &json!({ "namespace": place.namespace, "names": names }));
         }
         Command::Delete { name, place } => {
-            let client = NodeClient::connect(&place.node).await?;
+            let client = place.connect().await?;
             let wanted = pb::DeleteSecretRequest { namespace: place.namespace.clone(), name: name.clone() };
             client.secrets().delete_secret(request(&place.namespace, wanted)?).await.map_err(ClientError::from)?;
             output.answer(&format!("{name} is gone from {}", place.namespace), &json!({ "name": name }));

@@ -9,6 +9,7 @@ use crate::registry::CallError;
 use crate::store::StoreError;
 use crate::tenancy::NotGranted;
 use crate::tenancy::Refused;
+use crate::tenancy::audit::Unrecorded;
 
 /// Longest message. As long as a status of ours.
 const MESSAGE_MAX: usize = 1_024;
@@ -71,7 +72,8 @@ pub(super) fn refused(why: &Refused) -> FaultCode {
     match why {
         Refused::Forbidden => FaultCode::PermissionDenied,
         Refused::Quota(_) => FaultCode::ResourceExhausted,
-        Refused::Unrecorded(_) => FaultCode::Unavailable,
+        Refused::Unrecorded(Unrecorded::Full) => FaultCode::ResourceExhausted,
+        Refused::Unrecorded(Unrecorded::Failed) => FaultCode::Unavailable,
     }
 }
 

@@ -100,7 +100,7 @@ pub const TABLE: &[(&str, Needs)] = {
         ("/collector.admin.v1.Secrets/ListSecrets", One(Manage, NAMESPACE)),
         ("/collector.admin.v1.Secrets/DeleteSecret", One(Manage, NAMESPACE)),
         ("/collector.admin.v1.Namespaces/Create", One(Operate, NAMESPACE)),
-        ("/collector.admin.v1.Namespaces/List", One(Discover, Any("namespace"))),
+        ("/collector.admin.v1.Namespaces/List", Known),
         ("/collector.admin.v1.Namespaces/Get", One(Discover, NAMESPACE)),
         ("/collector.admin.v1.Namespaces/SetQuota", One(Operate, NAMESPACE)),
         ("/collector.admin.v1.Namespaces/Usage", One(Discover, NAMESPACE)),

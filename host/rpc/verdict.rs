@@ -8,6 +8,7 @@ use crate::dispatch::deployments::DeployError;
 use crate::exec::ExecError;
 use crate::registry::{CallError, RegistryError, VetError};
 use crate::store::{Refusal, StoreError};
+use crate::tenancy::audit::Unrecorded;
 use crate::tenancy::{BadGrant, KeyError, NamespaceError, Refused, SecretError};
 use tonic::Code;
 
@@ -51,7 +52,8 @@ pub(super) fn refused(why: &Refused) -> Verdict {
     match why {
         Refused::Forbidden => (Code::PermissionDenied, "DENIED"),
         Refused::Quota(_) => QUOTA,
-        Refused::Unrecorded(_) => (Code::Unavailable, "AUDIT"),
+        Refused::Unrecorded(Unrecorded::Full) => (Code::ResourceExhausted, "DISK_FULL"),
+        Refused::Unrecorded(Unrecorded::Failed) => (Code::Unavailable, "AUDIT"),
     }
 }
 

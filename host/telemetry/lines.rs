@@ -35,13 +35,34 @@ pub(super) struct Line<O> {
     colours: bool,
 }
 
+/// The same with colours left in: nothing else that begins with an escape.
+fn coloured(text: &str) -> String {
+    let mut parts = text.split(ESCAPE);
+    let mut safe = one_line(parts.next().unwrap_or_default(), usize::MAX);
+    for part in parts {
+        if is_colour(part) {
+            safe.push(ESCAPE);
+        } else {
+            safe.push_str("\\x1b");
+        }
+        safe.push_str(&one_line(part, usize::MAX));
+    }
+    safe
+}
+
+/// Whether this is what follows the escape of a colour: `[`, numbers, `m`. Source: ECMA-48, SGR.
+fn is_colour(part: &str) -> bool {
+    let rest = part.strip_prefix('[').map(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';'));
+    rest.is_some_and(|rest| rest.starts_with('m'))
+}
+
 impl<O: Write> Write for Line<O> {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let body = event.strip_suffix(b"\n").unwrap_or(event);
         let text = String::from_utf8_lossy(body);
         let safe = match self.colours {
             false => one_line(&text, usize::MAX),
-            true => text.split(ESCAPE).map(|part| one_line(part, usize::MAX)).collect::<Vec<_>>().join("\u{1b}"),
+            true => coloured(&text),
         };
         self.out.write_all(format!("{safe}\n").as_bytes())?;
         Ok(event.len())

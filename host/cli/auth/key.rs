@@ -116,7 +116,7 @@ async fn create(args: CreateArgs, output: &Output) -> anyhow::Result<()> {
         None => {
             let bindings = bind.iter().map(ToString::to_string).collect();
             let new = pb::CreateRequest { label, bindings, expires_at: expires_at.map(timestamp) };
-            let made = at.at.connect().await?.create(new).await.map_err(ClientError::from)?;
+            let made = at.at.connect().await?.keys().create(new).await.map_err(ClientError::from)?;
             let pb::CreateResponse { key, secret } = made.into_inner();
             (key.context("the node sent no key")?, secret)
         }
@@ -145,7 +145,7 @@ async fn list(args: ListArgs, output: &Output) -> anyhow::Result<()> {
             all.filter(wanted).collect()
         }
         None => {
-            let (mut client, mut keys, mut page_token) = (at.at.connect().await?, Vec::new(), String::new());
+            let (mut client, mut keys, mut page_token) = (at.at.connect().await?.keys(), Vec::new(), String::new());
             loop {
                 let page = pb::ListRequest { namespace: namespace.clone(), page_size: PAGE, page_token };
                 let page = client.list(page).await.map_err(ClientError::from)?.into_inner();
@@ -171,7 +171,7 @@ async fn revoke(args: RevokeArgs, output: &Output) -> anyhow::Result<()> {
     let key = match &at.data {
         Some(data) => offline(data).await?.revoke(&id).await?.into(),
         None => {
-            let revoked = at.at.connect().await?.revoke(pb::RevokeRequest { id }).await;
+            let revoked = at.at.connect().await?.keys().revoke(pb::RevokeRequest { id }).await;
             revoked.map_err(ClientError::from)?.into_inner().key.context("the node sent no key")?
         }
     };

@@ -2,7 +2,7 @@
 
 use super::super::client::ClientError;
 use super::super::output::Output;
-use super::at::At;
+use super::super::place::At;
 use super::key::span;
 use crate::domain::{now, timestamp};
 use crate::rpc::pb::admin::v1 as pb;
@@ -41,7 +41,7 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
         (None, _, _) => bail!("give the token, or --id and --expires-in"),
     };
     let asked = pb::RevokeTokenRequest { id: id.clone(), expires_at: Some(timestamp(expires_at)) };
-    at.connect().await?.revoke_token(asked).await.map_err(ClientError::from)?;
+    at.connect().await?.keys().revoke_token(asked).await.map_err(ClientError::from)?;
     output.answer(&format!("tokens with the id {id} are revoked"), &json!({ "id": id }));
     Ok(())
 }

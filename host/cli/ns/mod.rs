@@ -3,9 +3,9 @@
 mod quota;
 mod usage;
 
-use super::client::{ClientError, NodeClient};
+use super::client::ClientError;
 use super::output::{Output, table};
-use super::place::NODE;
+use super::place::At;
 use crate::domain::one_line;
 use crate::rpc::pb::admin::v1 as pb;
 use clap::Subcommand;
@@ -21,26 +21,18 @@ pub(super) enum Command {
     /// Make a namespace, with quotas of its own where they are given
     Create(Change),
     /// List the namespaces that were made
-    List(Node),
+    List(At),
     /// Show the quotas of a namespace, or change them
     Quota(quota::Args),
     /// Show what a namespace uses, beside what it may use
     Usage(One),
 }
 
-/// Which node.
-#[derive(Debug, clap::Args)]
-pub(super) struct Node {
-    /// Address of the node
-    #[arg(long, env = "COLLECTOR_NODE", default_value = NODE, value_name = "URL")]
-    node: String,
-}
-
 /// Which namespace.
 #[derive(Debug, clap::Args)]
 pub(super) struct One {
     #[command(flatten)]
-    node: Node,
+    at: At,
     /// Name of the namespace
     name: String,
 }
@@ -64,7 +56,7 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
 }
 
 async fn create(args: Change, output: &Output) -> anyhow::Result<()> {
-    let client = NodeClient::connect(&args.one.node.node).await?;
+    let client = args.one.at.connect().await?;
     let request = pb::CreateNamespaceRequest { namespace: args.one.name, quota: args.numbers.given() };
     let made = client.namespaces().create(request).await.map_err(ClientError::from)?.into_inner();
     let made = made.namespace.unwrap_or_default();
@@ -72,8 +64,8 @@ async fn create(args: Change, output: &Output) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn list(args: &Node, output: &Output) -> anyhow::Result<()> {
-    let client = NodeClient::connect(&args.node).await?;
+async fn list(args: &At, output: &Output) -> anyhow::Result<()> {
+    let client = args.connect().await?;
     let (mut found, mut page_token) = (Vec::new(), String::new());
     for _ in 0..PAGES_MAX {
         let request = pb::ListNamespacesRequest { page_size: 1_000, page_token };

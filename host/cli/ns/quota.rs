@@ -1,6 +1,6 @@
 //! `collector ns quota`
 
-use super::super::client::{ClientError, NodeClient};
+use super::super::client::ClientError;
 use super::super::output::{Output, table};
 use super::{Change, sorted, value};
 use crate::domain::one_line;
@@ -77,7 +77,7 @@ impl Numbers {
 
 pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<()> {
     let Args { change: Change { one, numbers }, reset } = args;
-    let client = NodeClient::connect(&one.node.node).await?;
+    let client = one.at.connect().await?;
     let (namespace, quota) = (one.name, numbers.given());
     let found = if quota.is_empty() && reset.is_empty() {
         let request = pb::GetNamespaceRequest { namespace };

@@ -1,13 +1,13 @@
 //! `collector ns usage`
 
-use super::super::client::{ClientError, NodeClient};
+use super::super::client::ClientError;
 use super::super::output::{Output, table};
 use super::One;
 use crate::rpc::pb::admin::v1 as pb;
 use serde_json::json;
 
 pub(super) async fn run(args: &One, output: &Output) -> anyhow::Result<()> {
-    let client = NodeClient::connect(&args.node.node).await?;
+    let client = args.at.connect().await?;
     let namespace = args.name.clone();
     let request = pb::UsageRequest { namespace: namespace.clone() };
     let used = client.namespaces().usage(request).await.map_err(ClientError::from)?.into_inner().usage;

@@ -1,6 +1,6 @@
 //! `collector plugin grant` and `revoke`: what the code of a deployment may reach.
 
-use super::super::client::{ClientError, NodeClient, request};
+use super::super::client::{ClientError, request};
 use super::super::output::Output;
 use super::super::place::Place;
 use crate::domain::one_line;
@@ -22,7 +22,7 @@ pub(in crate::cli) struct Args {
 }
 
 pub(super) async fn grant(args: Args, output: &Output) -> anyhow::Result<()> {
-    let client = NodeClient::connect(&args.place.node).await?;
+    let client = args.place.connect().await?;
     let namespace = args.place.namespace;
     let wanted = pb::GrantRequest { namespace: namespace.clone(), name: args.name, grants: args.grants };
     let done = client.plugins().grant(request(&namespace, wanted)?).await.map_err(ClientError::from)?;
@@ -31,7 +31,7 @@ pub(super) async fn grant(args: Args, output: &Output) -> anyhow::Result<()> {
 }
 
 pub(super) async fn revoke(args: Args, output: &Output) -> anyhow::Result<()> {
-    let client = NodeClient::connect(&args.place.node).await?;
+    let client = args.place.connect().await?;
     let namespace = args.place.namespace;
     let wanted = pb::RevokeRequest { namespace: namespace.clone(), name: args.name, grants: args.grants };
     let done = client.plugins().revoke(request(&namespace, wanted)?).await.map_err(ClientError::from)?;

@@ -8,6 +8,7 @@ use super::super::BoxFuture;
 use super::super::slots::{Asked, Slots, Waiting};
 use crate::domain::{Account, Charge, Namespace};
 use crate::exec::ExecError;
+use std::cell::Cell;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -39,11 +40,36 @@ impl<T> Stepped<T> {
     }
 }
 
+thread_local! {
+    /// Whether this thread polls a guest that has a turn. A guest that another one calls is polled inside of it, as part
+    /// of its turn: if it asked for one of its own, a chain of calls as long as there are turns would wait for itself.
+    static IN_TURN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Sets the mark while it lives, also while a panic passes.
+struct Mark;
+
+impl Mark {
+    fn set() -> Self {
+        IN_TURN.set(true);
+        Self
+    }
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        IN_TURN.set(false);
+    }
+}
+
 impl<T> Future for Stepped<T> {
     type Output = Result<T, ExecError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
+        if IN_TURN.get() {
+            return this.guest.as_mut().poll(cx);
+        }
         let turn = match &mut this.waiting {
             Some(waiting) => ready!(Pin::new(waiting).poll(cx)),
             None => match this.turns.ask(&this.owner.namespace, this.owner.account.weight()) {
@@ -63,7 +89,10 @@ impl<T> Future for Stepped<T> {
             return Poll::Ready(Err(over.into()));
         }
         let began = Instant::now();
-        let polled = this.guest.as_mut().poll(cx);
+        let polled = {
+            let _mark = Mark::set();
+            this.guest.as_mut().poll(cx)
+        };
         this.owner.account.charge(Charge::Cpu, u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
         drop(turn);
         polled

@@ -3,6 +3,7 @@
 use super::chain::{Hash, Kind, LINE_MAX, Line, Sealed, parse};
 use super::config::{Config, Sync};
 use super::verify::{files, first_record};
+use rustix::fs::{FallocateFlags, fallocate};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
@@ -11,6 +12,8 @@ use std::sync::Arc;
 
 /// How much of the newest file is looked at when the log is opened: the last lines, whatever their size.
 const TAIL: u64 = 16 * LINE_MAX as u64;
+/// Bytes of disk that are kept for lines to come. 1 MiB: some three thousand, enough to delete until there is space again.
+const RESERVE: u64 = 1 << 20;
 /// Where the newest line's number and hash are.
 pub(super) const HEAD: &str = "head";
 
@@ -33,6 +36,8 @@ pub(super) struct Log {
     head: File,
     /// Bytes of whole lines in `file`.
     length: u64,
+    /// Up to where the disk has space for it.
+    reserved: u64,
     seq: u64,
     last: Hash,
     /// Written since it was last made durable.
@@ -63,6 +68,7 @@ impl Log {
             file: Arc::new(file.map_err(failed("open its newest file"))?),
             head,
             length: found.length,
+            reserved: 0,
             seq,
             last,
             dirty: false,
@@ -119,6 +125,7 @@ impl Log {
     /// * errors: it is not written, and nothing of it is left in the file.
     pub(super) fn append(&mut self, line: &Line<'_>) -> io::Result<u64> {
         if self.failed {
+            self.reserved = 0; // cutting a file gives back what is kept behind its end
             self.file.set_len(self.length)?;
             self.file.sync_data()?;
             self.failed = false;
@@ -140,12 +147,27 @@ impl Log {
         Ok(seq)
     }
 
+    /// Keeps space for lines to come, so that what frees space can still be written down when there is none left.
+    fn reserve(&mut self) {
+        if self.length + RESERVE / 2 < self.reserved {
+            return;
+        }
+        let end = self.length + RESERVE;
+        match fallocate(&*self.file, FallocateFlags::KEEP_SIZE, 0, end) {
+            Ok(()) => self.reserved = end,
+            // There is what was kept before; a system of files that cannot do it has said so once.
+            Err(why) => tracing::debug!(%why, "no space is kept for the audit log"),
+        }
+    }
+
     fn put(&mut self, line: &Line<'_>) -> io::Result<u64> {
+        self.reserve();
         let seq = self.seq + 1;
         let (bytes, hash) = line.seal(seq, &self.last)?;
         if let Err(why) = (&*self.file).write_all(&bytes) {
             // Half of it may be there.
             self.failed = self.file.set_len(self.length).is_err();
+            self.reserved = 0;
             return Err(why);
         }
         self.length += bytes.len() as u64;
@@ -161,7 +183,7 @@ impl Log {
     fn next_file(&mut self) -> io::Result<()> {
         self.file.sync_all()?;
         let file = create(&self.folder, self.seq + 1)?;
-        (self.file, self.length) = (Arc::new(file), 0);
+        (self.file, self.length, self.reserved) = (Arc::new(file), 0, 0);
         Ok(())
     }
 

@@ -31,6 +31,7 @@ pub use verify::{Problem, Verified, files, verify};
 use chain::{Kind, Line};
 use denials::{Denials, Verdict};
 use file::Log;
+use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -62,8 +63,14 @@ pub struct Entry<'a> {
 
 /// The record could not be written, so what it was for must not happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the audit log takes no records at this moment, and nothing is changed without one; try again later")]
-pub struct Unrecorded;
+pub enum Unrecorded {
+    /// There is no space for it.
+    #[error("the node's disk is full, and nothing is changed without a record of it; ask its operator for space")]
+    Full,
+    /// For any other reason.
+    #[error("the audit log takes no records at this moment, and nothing is changed without one; try again later")]
+    Failed,
+}
 
 /// The log. Clones share it; it is made durable when the last one is gone.
 #[derive(Debug, Clone)]
@@ -158,11 +165,14 @@ impl Shared {
     fn write(&self, line: &Line<'_>) -> Result<u64, Unrecorded> {
         let mut log = lock(&self.log);
         if log.is_closed() {
-            return Err(Unrecorded);
+            return Err(Unrecorded::Failed);
         }
         log.append(line).map_err(|why| {
             tracing::error!(%why, "the audit log cannot be written: what changes something is refused");
-            Unrecorded
+            match why.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Unrecorded::Full,
+                _ => Unrecorded::Failed,
+            }
         })
     }
 

@@ -216,7 +216,7 @@ fn nothing_is_permitted_that_cannot_be_written() {
     // The next file cannot be made: its folder is gone.
     fs::rename(place.folder(), place.0.path().join("elsewhere")).unwrap();
     let refused = (0..10_000).find_map(|_| audit.begin(&entry("acme")).err());
-    assert_eq!(refused, Some(Unrecorded));
+    assert_eq!(refused, Some(Unrecorded::Failed));
     assert!(audit.begin(&entry("acme")).is_err(), "and stays so");
     fs::rename(place.0.path().join("elsewhere"), place.folder()).unwrap();
     change(&audit, 1);

@@ -101,6 +101,8 @@ impl Fuzzed {
         let mut config = Config { data: folder.path().join("data"), ..Config::default() };
         config.server.listen = ([127, 0, 0, 1], 0).into();
         config.limits.deadline_ms = 5_000;
+        // This program is not the node's own.
+        config.wasm.compile_in_child = false;
         let node = runtime.block_on(Node::start(config)).unwrap();
         let client = |http2| Client::builder(TokioExecutor::new()).http2_only(http2).build_http();
         let (http2, http1) = (client(true), client(false));

@@ -51,6 +51,7 @@ fn message(path: &str, victim: &str, ns: &str) -> Value {
             "DeleteSecret" => json!({ "namespace": ns, "name": "s" }),
             _ => json!({ "namespace": ns }),
         },
+        "/collector.admin.v1.Namespaces" if method == "List" => json!({}),
         "/collector.admin.v1.Namespaces" => json!({ "namespace": ns }),
         "/collector.admin.v1.Keys" => match method {
             "Create" => json!({ "bindings": [format!("{ns}:reader")] }),
