@@ -256,6 +256,16 @@ mod tests {
         assert!(!Caller::anonymous().can_end() && Caller::anonymous().ended().now_or_never().is_none());
     }
 
+    #[test]
+    fn strangers_of_a_million_networks_share_a_bounded_number_of_accounts() {
+        let network = |n: u32| Some(IpAddr::from(n.to_be_bytes()));
+        let all: std::collections::HashSet<_> =
+            (0..100_000).map(|n| Caller::anonymous().identity(network(n))).collect();
+        assert!((900..=1_024).contains(&all.len()), "{}", all.len());
+        assert_eq!(Caller::anonymous().identity(network(7)), Caller::anonymous().identity(network(7)));
+        assert_eq!(Caller::anonymous().identity(None), Identity::Anonymous);
+    }
+
     #[tokio::test]
     async fn a_caller_ends_at_its_time() {
         let changes = watch::Sender::new(0);
