@@ -20,8 +20,11 @@ use crate::rpc::{self, Identify, Pages, Server, ServerError, Services, Web};
 use crate::selfcheck;
 use crate::store::sqlite;
 use crate::store::{SqliteStore, Store, StoreError};
-use crate::tenancy::audit::{Audit, AuditError};
-use crate::tenancy::{self, Key, KeyError, Keys, Namespaces, NewKey, OpenError, Quotas, Secret, Secrets, Tenancy};
+use crate::tenancy::audit::{self, Audit, AuditError, Entry, Ticket};
+use crate::tenancy::{
+    self, Binding, Key, KeyError, Keys, Namespaces, NewKey, OpenError, Quotas, Refused, Secret, Secrets, Tenancy,
+};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -283,9 +286,13 @@ impl Drop for Node {
     }
 }
 
+/// Who changes keys that no node keeps.
+const OFFLINE: &str = "data folder";
+
 /// The keys of a data folder that no node uses; the folder is locked meanwhile.
 pub struct OfflineKeys {
     keys: Keys,
+    audit: Audit,
     lifecycle: Lifecycle,
     _data: DataFolder,
 }
@@ -298,12 +305,26 @@ impl OfflineKeys {
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&data.records())?);
         let lifecycle = Lifecycle::default();
         let keys = Keys::open(store, config, lifecycle.clone()).await?;
-        Ok(Self { keys, lifecycle, _data: data })
+        // Whatever the node's settings are: this removes no file.
+        let audit = Audit::open(&data.audit(), &audit::Config { files: 0, ..audit::Config::default() })?;
+        Ok(Self { keys, audit, lifecycle, _data: data })
+    }
+
+    /// Writes that keys are about to be changed.
+    fn record(&self, action: &str, bindings: &[Binding]) -> Result<Ticket, KeyError> {
+        let scopes: BTreeSet<String> = bindings.iter().map(|binding| binding.scope.to_string()).collect();
+        let namespace = scopes.into_iter().collect::<Vec<_>>().join(",");
+        let entry =
+            Entry { request: None, caller: OFFLINE, source: None, action, verb: "manage", namespace: &namespace };
+        self.audit.begin(&entry).map_err(|why| Refused::from(why).into())
     }
 
     /// Makes a key. Whoever has the folder may do anything anyway.
     pub async fn create(&self, new: NewKey) -> Result<(Key, Secret), KeyError> {
-        self.keys.create(new, "data folder".to_owned()).await
+        let record = self.record("auth key create", &new.bindings)?;
+        let made = self.keys.create(new, OFFLINE.to_owned()).await;
+        record.end(if made.is_ok() { "OK" } else { "FAILED" });
+        made
     }
 
     /// All keys, by id.
@@ -313,7 +334,11 @@ impl OfflineKeys {
 
     /// Ends a key.
     pub async fn revoke(&self, id: &str) -> Result<Key, KeyError> {
-        self.keys.revoke(id).await
+        let key = self.keys.get(id).ok_or(KeyError::NotFound)?;
+        let record = self.record("auth key revoke", &key.bindings)?;
+        let revoked = self.keys.revoke(id).await;
+        record.end(if revoked.is_ok() { "OK" } else { "FAILED" });
+        revoked
     }
 }
 

@@ -68,7 +68,7 @@ pub(super) fn dispatch(why: DispatchError) -> Fault {
     told(code, &why)
 }
 
-fn refused(why: &Refused) -> FaultCode {
+pub(super) fn refused(why: &Refused) -> FaultCode {
     match why {
         Refused::Forbidden => FaultCode::PermissionDenied,
         Refused::Quota(_) => FaultCode::ResourceExhausted,

@@ -65,7 +65,7 @@ impl NodeCalls {
 impl GuestCalls for NodeCalls {
     fn of(&self, permit: &Permit, deployment: &DeploymentName, deadline: Deadline, depth: usize) -> Arc<dyn HostCalls> {
         let namespace = permit.namespace().clone();
-        let code = Caller::deployment(namespace.clone(), deployment.clone());
+        let code = Caller::deployment(permit, deployment.clone());
         Arc::new(OneCall {
             parts: Arc::clone(&self.0),
             namespace,
@@ -103,7 +103,7 @@ impl OneCall {
 
     fn permit(&self, verb: Verb) -> Result<Permit, Fault> {
         let permit = self.parts.tenancy.authorize(&self.code, &self.namespace, verb);
-        permit.map_err(|why| fault(FaultCode::PermissionDenied, why.to_string()))
+        permit.map_err(|why| fault(fault::refused(&why), why.to_string()))
     }
 
     /// Runs `work` as a part of the node, whichever thread the guest is on.

@@ -1,11 +1,12 @@
 //! Which connections get in: so many in all, so many of one address, so many that have not said a word yet.
 //!
-//! What is over a limit is closed at once, and counted. Of those that have not shaken hands yet, the one that takes
-//! longest is closed to make room, so that a handful of silent sockets keeps nobody out.
+//! What is over a limit is closed at once, and counted. Of those that have not shaken hands yet, one is closed to make
+//! room: of the address that has most of them the one that takes longest, so that silent sockets keep out nobody but
+//! their own kind.
 
 use super::Config;
 use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -19,21 +20,10 @@ const AT_LEAST: Duration = Duration::from_millis(20);
 const SAY_EVERY: Duration = Duration::from_secs(1);
 
 /// Whom an address stands for. IPv6 is given out by the /64.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Neighbourhood {
-    V4([u8; 4]),
-    V6([u8; 8]),
-}
-
-impl From<IpAddr> for Neighbourhood {
-    fn from(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            IpAddr::V4(address) => Self::V4(address.octets()),
-            IpAddr::V6(address) => {
-                let [a, b, c, d, e, f, g, h, ..] = address.octets();
-                Self::V6([a, b, c, d, e, f, g, h])
-            }
-        }
+pub(super) fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        v4 @ IpAddr::V4(_) => v4,
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
     }
 }
 
@@ -44,7 +34,7 @@ pub(super) enum Closed {
     Full,
     /// Its address has `server.connections_per_address`.
     Crowded,
-    /// It took longest, when there were `server.handshakes`.
+    /// It took longest of those of its address, which had most of `server.handshakes`.
     Slow,
     /// The system has no more descriptors, or no more of something else.
     Exhausted,
@@ -75,7 +65,7 @@ struct Inner {
 #[derive(Debug, Default)]
 struct State {
     open: usize,
-    of: HashMap<Neighbourhood, usize>,
+    of: HashMap<IpAddr, usize>,
     newcomers: VecDeque<Newcomer>,
     next: u64,
     tally: Tally,
@@ -85,6 +75,7 @@ struct State {
 #[derive(Debug)]
 struct Newcomer {
     id: u64,
+    of: IpAddr,
     since: Instant,
     leave: CancellationToken,
 }
@@ -93,7 +84,7 @@ struct Newcomer {
 #[derive(Debug)]
 pub(super) struct Place {
     inner: Arc<Inner>,
-    of: Neighbourhood,
+    of: IpAddr,
     id: u64,
     leave: CancellationToken,
 }
@@ -111,9 +102,9 @@ impl Admission {
 
     /// Lets a connection in or not. Waits a moment at most, where many newcomers came at once.
     pub(super) async fn admit(&self, address: IpAddr) -> Result<Place, Closed> {
-        let of = Neighbourhood::from(address);
+        let of = network(address);
         self.room(of)?;
-        self.make_room().await;
+        self.make_room(of).await;
         Ok(self.enter(of))
     }
 
@@ -122,7 +113,7 @@ impl Admission {
         self.0.lock().count(why);
     }
 
-    fn room(&self, of: Neighbourhood) -> Result<(), Closed> {
+    fn room(&self, of: IpAddr) -> Result<(), Closed> {
         let state = self.0.lock();
         if state.open >= self.0.connections {
             return Err(Closed::Full);
@@ -133,8 +124,8 @@ impl Admission {
         }
     }
 
-    /// Waits until there is room for a newcomer, or closes the oldest.
-    async fn make_room(&self) {
+    /// Waits until there is room for a newcomer, or closes one of those who have most.
+    async fn make_room(&self, of: IpAddr) {
         loop {
             let greeted = self.0.greeted.notified();
             let until = {
@@ -142,12 +133,12 @@ impl Admission {
                 if state.newcomers.len() < self.0.handshakes {
                     return;
                 }
-                let Some(oldest) = state.newcomers.front() else { return };
-                let until = oldest.since + AT_LEAST;
+                let Some(slowest) = state.slowest(of) else { return };
+                let until = slowest.since + AT_LEAST;
                 if until <= Instant::now() {
-                    if let Some(oldest) = state.newcomers.pop_front() {
-                        oldest.leave.cancel();
-                    }
+                    slowest.leave.cancel();
+                    let id = slowest.id;
+                    state.greeted(id);
                     state.count(Closed::Slow);
                     return;
                 }
@@ -157,14 +148,14 @@ impl Admission {
         }
     }
 
-    fn enter(&self, of: Neighbourhood) -> Place {
+    fn enter(&self, of: IpAddr) -> Place {
         let mut state = self.0.lock();
         state.open += 1;
         *state.of.entry(of).or_default() += 1;
         let id = state.next;
         state.next += 1;
         let leave = CancellationToken::new();
-        state.newcomers.push_back(Newcomer { id, since: Instant::now(), leave: leave.clone() });
+        state.newcomers.push_back(Newcomer { id, of, since: Instant::now(), leave: leave.clone() });
         Place { inner: Arc::clone(&self.0), of, id, leave }
     }
 }
@@ -205,6 +196,16 @@ impl Inner {
 }
 
 impl State {
+    /// Who has to make room for one of this address: the oldest newcomer of the address with most of them, counting the
+    /// one that comes.
+    fn slowest(&self, of: IpAddr) -> Option<&Newcomer> {
+        let mut most = HashMap::from([(of, 1)]);
+        self.newcomers.iter().for_each(|one| *most.entry(one.of).or_default() += 1);
+        let count = |one: &&Newcomer| most.get(&one.of).copied().unwrap_or_default();
+        // The first of several, which is the oldest.
+        self.newcomers.iter().rev().max_by_key(count)
+    }
+
     fn greeted(&mut self, id: u64) {
         if let Ok(index) = self.newcomers.binary_search_by_key(&id, |newcomer| newcomer.id) {
             self.newcomers.remove(index);
@@ -275,6 +276,22 @@ mod tests {
         assert!(slow.leave.is_cancelled(), "the third is one too many");
         assert!(!third.leave.is_cancelled() && !quick.leave.is_cancelled());
         slow.unwanted().await;
+    }
+
+    #[tokio::test]
+    async fn t06_silent_sockets_make_room_for_each_other_and_not_for_their_like() {
+        let admission = admission(64, 64, 3);
+        let newcomer = async |address: &str| admission.admit(address.parse().unwrap()).await.unwrap();
+        // The quiet one is the oldest, and slow: far away.
+        let (quiet, mut flood) = (newcomer("10.0.0.1").await, vec![]);
+        for _ in 0..20 {
+            flood.push(newcomer("10.0.0.2").await);
+            assert!(!quiet.leave.is_cancelled(), "after {}", flood.len());
+        }
+        assert_eq!(flood.iter().filter(|one| !one.leave.is_cancelled()).count(), 2);
+        let other = newcomer("10.0.0.3").await;
+        assert!(!quiet.leave.is_cancelled() && !other.leave.is_cancelled());
+        assert_eq!(flood.iter().filter(|one| !one.leave.is_cancelled()).count(), 1);
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@ use super::{policy, status};
 use crate::domain::one_line;
 use crate::tenancy::{Caller, Refused, Tenancy};
 use http::{Request, Response};
+use std::net::IpAddr;
 use std::sync::Arc;
 use tonic::body::Body;
 use tonic::service::Routes;
@@ -28,9 +29,10 @@ impl Door {
 
     /// Takes the caller's place for one request.
     ///
+    /// * `network`: where it calls from.
     /// * errors: `Quota`.
-    pub(super) fn enter(&self, caller: Caller) -> Result<Caller, Refused> {
-        self.tenancy.enter(caller)
+    pub(super) fn enter(&self, caller: Caller, network: Option<IpAddr>) -> Result<Caller, Refused> {
+        self.tenancy.enter(caller, network)
     }
 
     /// Answers one request.

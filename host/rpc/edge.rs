@@ -1,9 +1,10 @@
 //! What every request passes first and every answer last: request id, deadline, panics, receipts.
 
 use super::Door;
+use super::admission::network;
 use super::calls::{Calls, InFlight};
 use super::ended::Ended;
-use super::identify::Unknown;
+use super::identify::{Peer, Unknown};
 use super::lifetime::Running;
 use super::status::{self, receipt_pairs};
 use crate::domain::{BoxFuture, Deadline, Receipt, cut};
@@ -26,7 +27,7 @@ use tracing::Instrument as _;
 /// this is for requests that never got that far, such as a body that trickles in.
 const SLACK: Duration = Duration::from_millis(50);
 /// How much of a path is worth a line. It has no control characters: `http` refuses them.
-const PATH_MAX: usize = 256;
+pub(super) const PATH_MAX: usize = 256;
 
 /// Names one request in details and in the log.
 #[derive(Debug, Clone)]
@@ -94,10 +95,10 @@ pub(super) fn caller<T>(request: &tonic::Request<T>) -> Result<Caller, Status> {
 
 /// The same, of a request that is not decoded yet.
 pub(super) fn caller_of(extensions: &http::Extensions) -> Result<Caller, Status> {
-    match extensions.get::<Caller>() {
-        Some(caller) => Ok(caller.clone()),
-        None if extensions.get::<Unknown>().is_some() => Err(status::unauthenticated()),
-        None => Err(status::plain(Code::Internal, "INTERNAL", "nobody asked who is calling")),
+    match (extensions.get::<Caller>(), extensions.get::<Unknown>()) {
+        (Some(caller), _) => Ok(caller.clone()),
+        (None, Some(unknown)) => Err(unknown.turn_away()),
+        (None, None) => Err(status::plain(Code::Internal, "INTERNAL", "nobody asked who is calling")),
     }
 }
 
@@ -144,7 +145,7 @@ where
     let deadline = Deadline::after(asked.map_or(longest, |asked| asked.min(longest)));
     let span = tracing::info_span!("call", path = cut(request.uri().path(), PATH_MAX), request = %id);
     let path = request.uri().clone();
-    let mut ended = Ended::begin(&id, cut(path.path(), PATH_MAX), request.extensions_mut());
+    let mut ended = Ended::begin(&id, path.path(), request.extensions_mut());
     request.extensions_mut().insert(id);
     request.extensions_mut().insert(deadline);
     request.extensions_mut().insert(Asked(asked));
@@ -172,7 +173,8 @@ where
 }
 
 fn enter(door: &Door, extensions: &http::Extensions, id: &RequestId) -> Result<Caller, Status> {
-    door.enter(caller_of(extensions)?).map_err(|why| status::refused(&why, id))
+    let network = extensions.get::<Peer>().map(|peer| network(peer.address));
+    door.enter(caller_of(extensions)?, network).map_err(|why| status::refused(&why, id))
 }
 
 /// Reads `grpc-timeout`: at most 8 digits and a unit. Source: PROTOCOL-HTTP2.md.

@@ -1,7 +1,8 @@
 //! How a request ended, for the audit log: by its answer's code, or without one.
 
-use super::edge::RequestId;
+use super::edge::{PATH_MAX, RequestId};
 use super::identify::Peer;
+use crate::domain::cut;
 use crate::tenancy::Caller;
 use crate::tenancy::audit::Trail;
 use http::{Extensions, HeaderMap};
@@ -10,14 +11,19 @@ use tonic::Code;
 /// What is written if nobody takes the answer.
 const GONE: &str = "CANCELLED";
 
+/// What is written of a request.
+pub(super) fn trail(id: &RequestId, path: &str, extensions: &Extensions) -> Trail {
+    let source = extensions.get::<Peer>().map(|peer| peer.address);
+    Trail::new(id.uuid(), source, cut(path, PATH_MAX))
+}
+
 /// One request on its way. Dropping it without an answer is an end too.
 pub(super) struct Ended(Option<Trail>);
 
 impl Ended {
     /// Begins a request's trail: whoever finds its caller finds it with that.
     pub(super) fn begin(id: &RequestId, path: &str, extensions: &mut Extensions) -> Self {
-        let source = extensions.get::<Peer>().map(|peer| peer.address);
-        let trail = Trail::new(id.uuid(), source, path);
+        let trail = trail(id, path, extensions);
         if let Some(caller) = extensions.get_mut::<Caller>() {
             *caller = caller.clone().on(trail.clone());
         }

@@ -7,12 +7,15 @@
 //! ```
 //! Credentials end here: nothing behind this sees the header.
 
-use super::policy;
+use super::edge::RequestId;
+use super::{ended, policy, status};
+use crate::tenancy::audit::Trail;
 use crate::tenancy::{Caller, Tenancy};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Request};
 use std::net::IpAddr;
 use std::sync::Arc;
+use tonic::Status;
 use tonic::body::Body;
 
 /// The other end of a connection, as far as the transport knows it.
@@ -31,8 +34,19 @@ pub struct Identify {
 }
 
 /// Marks a request whose caller is nobody that the node knows.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Unknown;
+#[derive(Debug, Clone)]
+pub(super) struct Unknown {
+    tenancy: Tenancy,
+    trail: Trail,
+}
+
+impl Unknown {
+    /// Turns the caller away, which is written down.
+    pub(super) fn turn_away(&self) -> Status {
+        self.tenancy.turned_away(&self.trail);
+        status::unauthenticated()
+    }
+}
 
 /// What a request shows of its caller.
 enum Shown {
@@ -79,12 +93,14 @@ impl Visitor {
         };
         request.headers_mut().remove(AUTHORIZATION);
         let open = policy::is_open(request.uri().path());
-        let extensions = request.extensions_mut();
-        extensions.insert(self.peer.clone());
+        request.extensions_mut().insert(self.peer.clone());
         match shown {
-            Shown::Caller(caller) => drop(extensions.insert(caller)),
-            Shown::Nothing if open => drop(extensions.insert(Caller::anonymous())),
-            Shown::Nothing | Shown::Bad => drop(extensions.insert(Unknown)),
+            Shown::Caller(caller) => drop(request.extensions_mut().insert(caller)),
+            Shown::Nothing if open => drop(request.extensions_mut().insert(Caller::anonymous())),
+            Shown::Nothing | Shown::Bad => {
+                let trail = ended::trail(&RequestId::default(), request.uri().path(), request.extensions());
+                request.extensions_mut().insert(Unknown { tenancy: self.tenancy.clone(), trail });
+            }
         }
     }
 

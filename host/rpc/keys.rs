@@ -30,7 +30,7 @@ impl pb::keys_server::Keys for KeysService {
         let new = new_key(request.into_inner()).map_err(|why| status::bad_request(why, &id))?;
         let (key, secret) = self.tenancy.create_key(&caller, new).await.map_err(|why| status::key(why, &id))?;
         let secret = secret.expose().to_owned();
-        Ok(Response::new(pb::CreateResponse { key: Some(convert_key(key)), secret }))
+        Ok(Response::new(pb::CreateResponse { key: Some(key.into()), secret }))
     }
 
     async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {
@@ -51,7 +51,7 @@ impl pb::keys_server::Keys for KeysService {
         found.truncate(size);
         let last = found.last().filter(|_| more);
         let next_page_token = last.map(|last| self.pages.token(&query, &last.id)).unwrap_or_default();
-        Ok(Response::new(pb::ListResponse { keys: found.into_iter().map(convert_key).collect(), next_page_token }))
+        Ok(Response::new(pb::ListResponse { keys: found.into_iter().map(Into::into).collect(), next_page_token }))
     }
 
     async fn revoke(&self, request: Request<pb::RevokeRequest>) -> Result<Response<pb::RevokeResponse>, Status> {
@@ -59,7 +59,7 @@ impl pb::keys_server::Keys for KeysService {
         let caller = edge::caller(&request)?;
         let key = self.tenancy.revoke_key(&caller, &request.get_ref().id).await;
         let key = key.map_err(|why| status::key(why, &id))?;
-        Ok(Response::new(pb::RevokeResponse { key: Some(convert_key(key)) }))
+        Ok(Response::new(pb::RevokeResponse { key: Some(key.into()) }))
     }
 
     async fn revoke_token(
@@ -87,15 +87,17 @@ fn new_key(request: pb::CreateRequest) -> Result<NewKey, BadRequest> {
     Ok(NewKey { label: request.label, bindings, expires_at })
 }
 
-fn convert_key(key: Key) -> pb::Key {
-    pb::Key {
-        id: key.id.to_string(),
-        label: key.label,
-        bindings: key.bindings.iter().map(ToString::to_string).collect(),
-        expires_at: key.expires_at.map(timestamp),
-        created_at: Some(timestamp(key.created_at)),
-        revoked_at: key.revoked_at.map(timestamp),
-        ends_with: key.ending,
-        created_by: key.created_by,
+impl From<Key> for pb::Key {
+    fn from(key: Key) -> Self {
+        Self {
+            id: key.id.to_string(),
+            label: key.label,
+            bindings: key.bindings.iter().map(ToString::to_string).collect(),
+            expires_at: key.expires_at.map(timestamp),
+            created_at: Some(timestamp(key.created_at)),
+            revoked_at: key.revoked_at.map(timestamp),
+            ends_with: key.ending,
+            created_by: key.created_by,
+        }
     }
 }

@@ -2,9 +2,11 @@
 
 use super::audit::Trail;
 use super::quota::Visit;
-use super::{Binding, Verb};
+use super::{Binding, Permit, Verb};
 use crate::domain::{DeploymentName, Namespace, now, one_line};
 use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -87,9 +89,12 @@ impl Caller {
         Self { who: Arc::new(Who { principal, bindings, life }), trail: None, visit: None }
     }
 
-    /// The code of a deployment. Only for what answers host calls.
-    pub fn deployment(namespace: Namespace, name: DeploymentName) -> Self {
-        Self::new(Principal::Deployment { namespace, name }, Vec::new(), None)
+    /// The code of a deployment, running for somebody. Only for what answers host calls.
+    ///
+    /// * `permit`: to run it: where it is, and the request that what it changes is written as a part of.
+    pub fn deployment(permit: &Permit, name: DeploymentName) -> Self {
+        let principal = Principal::Deployment { namespace: permit.namespace().clone(), name };
+        Self { trail: permit.caller().trail.clone(), ..Self::new(principal, Vec::new(), None) }
     }
 
     /// What it showed.
@@ -98,9 +103,11 @@ impl Caller {
     }
 
     /// Whose quotas its requests count for.
-    pub(super) fn identity(&self) -> Identity {
+    ///
+    /// * `network`: where a stranger calls from.
+    pub(super) fn identity(&self, network: Option<IpAddr>) -> Identity {
         match self.principal() {
-            Principal::Anonymous => Identity::Anonymous,
+            Principal::Anonymous => network.map_or(Identity::Anonymous, Identity::stranger),
             Principal::Token { issuer, subject, .. } => Identity::Subject(Arc::clone(issuer), Arc::clone(subject)),
             other => Identity::Known(other.clone()),
         }
@@ -160,13 +167,27 @@ impl Caller {
 /// A caller as its quotas know it: the same for every request and every way to show who one is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Identity {
-    /// All who showed nothing. One for all of them, not one per address: behind a proxy or a NAT many callers have one
-    /// address, and one caller has many by IPv6.
+    /// All who showed nothing, where nobody is asked. One for all of them, not one per address: behind a proxy or a NAT
+    /// many callers have one address, and one caller has many by IPv6.
     Anonymous,
+    /// Those who showed nothing where callers are asked, by their networks: they watch health, which strangers elsewhere
+    /// must not keep anybody from.
+    Stranger(u64),
     /// Issuer and subject of a token: each call may come with another token.
     Subject(Arc<str>, Arc<str>),
     /// Whoever else.
     Known(Principal),
+}
+
+/// Accounts of all strangers. 1,024: whoever has more networks than that gets no more accounts, and pushes nobody out.
+const STRANGERS: u64 = 1_024;
+
+impl Identity {
+    fn stranger(network: IpAddr) -> Self {
+        // Secret, so that nobody picks a network that shares another's account.
+        static SECRET: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        Self::Stranger(SECRET.hash_one(network) % STRANGERS)
+    }
 }
 
 /// How long credentials are good.

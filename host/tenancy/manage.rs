@@ -9,9 +9,7 @@ impl Tenancy {
     /// * errors: `Off`, `Refused`; those of [`Keys::create`](super::Keys::create).
     pub async fn create_key(&self, caller: &Caller, new: NewKey) -> Result<(Key, Secret), KeyError> {
         let known = self.known()?;
-        if !new.bindings.iter().all(|binding| self.manages(caller, binding)) {
-            return Err(Refused::Forbidden.into());
-        }
+        self.manage_all(caller, &new.bindings)?;
         known.keys.create(new, caller.principal().to_string()).await
     }
 
@@ -53,12 +51,13 @@ impl Tenancy {
     pub async fn revoke_key(&self, caller: &Caller, id: &str) -> Result<Key, KeyError> {
         let known = self.known()?;
         let key = known.keys.get(id).ok_or(KeyError::NotFound)?;
-        let managed = key.bindings.iter().filter(|binding| self.manages(caller, binding)).count();
-        match managed {
-            0 => Err(KeyError::NotFound),
-            some if some < key.bindings.len() => Err(Refused::Forbidden.into()),
-            _ => known.keys.revoke(id).await,
+        let is_known = key.bindings.iter().any(|binding| self.manages(caller, binding));
+        let managed = self.manage_all(caller, &key.bindings);
+        if !is_known {
+            return Err(KeyError::NotFound);
         }
+        managed?;
+        known.keys.revoke(id).await
     }
 
     /// Ends all tokens of this `jti`. Tokens may be for any namespace, so this is for who runs the node.
@@ -67,9 +66,7 @@ impl Tenancy {
     /// * errors: `Off`, `NoTokens`, `Refused`, `Field`, `TooMany`, `Store`.
     pub async fn revoke_token(&self, caller: &Caller, id: String, expires_at: i64) -> Result<(), KeyError> {
         let known = self.known()?;
-        if !self.operates(caller) {
-            return Err(Refused::Forbidden.into());
-        }
+        self.authorize(caller, &Namespace::system(), Verb::Operate)?;
         known.tokens.as_ref().ok_or(KeyError::NoTokens)?.revoke(id, expires_at).await
     }
 
@@ -83,10 +80,26 @@ impl Tenancy {
     }
 
     fn manages(&self, caller: &Caller, binding: &Binding) -> bool {
-        match &binding.scope {
-            Scope::All => self.operates(caller),
-            Scope::One(namespace) if namespace.is_system() => self.operates(caller),
-            Scope::One(namespace) => self.allows(caller, namespace, Verb::Manage),
+        let (namespace, verb) = needed(binding);
+        self.allows(caller, &namespace, verb)
+    }
+
+    /// Writes down that the caller changes something wherever these hold, or that it was refused.
+    fn manage_all(&self, caller: &Caller, bindings: &[Binding]) -> Result<(), Refused> {
+        // What it lacks first: nothing is begun that will not be done.
+        let (has, lacks): (Vec<&Binding>, _) = bindings.iter().partition(|binding| self.manages(caller, binding));
+        for binding in lacks.into_iter().chain(has) {
+            let (namespace, verb) = needed(binding);
+            self.authorize(caller, &namespace, verb)?;
         }
+        Ok(())
+    }
+}
+
+/// What it takes to give this to others, or to take it from them.
+fn needed(binding: &Binding) -> (Namespace, Verb) {
+    match &binding.scope {
+        Scope::One(namespace) if !namespace.is_system() => (namespace.clone(), Verb::Manage),
+        Scope::One(_) | Scope::All => (Namespace::system(), Verb::Operate),
     }
 }

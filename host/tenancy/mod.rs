@@ -35,10 +35,11 @@ pub use verb::Verb;
 use crate::domain::{Exceeded, Namespace};
 use crate::lifecycle::Lifecycle;
 use crate::store::{Store, StoreError};
-use audit::{Audit, Unrecorded};
+use audit::{Audit, Trail, Unrecorded};
 use certificates::Certificates;
 use quota::Place;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use subtle::ConstantTimeEq as _;
 use tokens::Tokens;
@@ -236,10 +237,25 @@ impl Tenancy {
     /// Takes the caller's place, once per request: the first thing that happens to it. What it returns, and its clones,
     /// hold that place, and those in the namespaces that it is let into, until the last of them is dropped.
     ///
+    /// * `network`: where it calls from.
     /// * errors: `Quota`, of the caller.
-    pub fn enter(&self, caller: Caller) -> Result<Caller, Refused> {
-        let visit = self.0.quotas.enter(&caller.identity())?;
+    pub fn enter(&self, caller: Caller, network: Option<IpAddr>) -> Result<Caller, Refused> {
+        let visit = self.0.quotas.enter(&caller.identity(network.filter(|_| self.asks())))?;
         Ok(caller.entered(visit))
+    }
+
+    /// Writes down that somebody was turned away who did not say who they are, or not truly.
+    pub fn turned_away(&self, trail: &Trail) {
+        if let Some(audit) = &self.0.audit {
+            audit.turned_away(trail);
+        }
+    }
+
+    /// Writes down that a caller was refused by what [`Tenancy::allows`] said of a request.
+    pub fn refused(&self, caller: &Caller, namespace: &Namespace, verb: Verb) {
+        if let Some(audit) = &self.0.audit {
+            audit.refused(caller.principal(), caller.trail(), verb, namespace);
+        }
     }
 
     /// Decides whether `caller` may do `verb` in `namespace`, takes its place there, and writes down what changes
@@ -250,13 +266,16 @@ impl Tenancy {
     pub fn authorize(&self, caller: &Caller, namespace: &Namespace, verb: Verb) -> Result<Permit, Refused> {
         let Policy { audit, quotas, .. } = &*self.0;
         if !self.0.allows(caller, namespace, verb) {
-            if let Some(audit) = audit {
-                audit.refused(caller.principal(), caller.trail(), verb, namespace);
-            }
+            self.refused(caller, namespace, verb);
             return Err(Refused::Forbidden);
         }
         let place = match verb {
             Verb::Discover | Verb::Manage | Verb::Operate => None,
+            // It runs in the place of the call that it answers.
+            _ if matches!(caller.principal(), Principal::Deployment { .. }) => {
+                quotas.admit_again(namespace)?;
+                None
+            }
             Verb::Invoke | Verb::Deploy | Verb::Define | Verb::Read | Verb::Write => {
                 quotas.admit(caller.visit(), namespace)?.map(Arc::new)
             }
@@ -313,7 +332,8 @@ mod tests {
     #[test]
     fn h09_code_stays_in_its_namespace() {
         let (tenancy, acme) = (Tenancy::default(), "acme".parse::<Namespace>().unwrap());
-        let code = Caller::deployment(acme.clone(), "orders".parse().unwrap());
+        let permit = tenancy.authorize(&Caller::anonymous(), &acme, Verb::Invoke).unwrap();
+        let code = Caller::deployment(&permit, "orders".parse().unwrap());
         for verb in Verb::ALL {
             let may = matches!(verb, Verb::Read | Verb::Write | Verb::Invoke);
             assert_eq!(tenancy.authorize(&code, &acme, verb).is_ok(), may, "{verb:?}");

@@ -9,7 +9,7 @@ use std::process::Command;
 use tonic::Code;
 
 /// All records that there are, oldest first.
-fn records(data: &Path) -> Vec<Record> {
+pub(crate) fn records(data: &Path) -> Vec<Record> {
     let mut all = Vec::new();
     for file in files(&data.join("audit")).unwrap() {
         let text = std::fs::read_to_string(file).unwrap();
@@ -18,7 +18,7 @@ fn records(data: &Path) -> Vec<Record> {
     all
 }
 
-fn of<'a>(records: &'a [Record], kind: &str) -> Vec<&'a Record> {
+pub(crate) fn of<'a>(records: &'a [Record], kind: &str) -> Vec<&'a Record> {
     records.iter().filter(|record| record.kind() == kind).collect()
 }
 
@@ -167,4 +167,30 @@ async fn the_command_verifies_and_shows() {
     assert!(!good && error.contains("line 3: record 3 was edited"), "{error}");
     let (good, _, error) = run(&["audit", "verify", "--set", "audit.files=x"]);
     assert!(good || !error.is_empty());
+}
+
+#[tokio::test]
+async fn i6_what_code_changes_is_written_as_a_part_of_the_call_that_it_answers() {
+    let node = TestNode::start().await;
+    let errands = errands(&node).await;
+    let stub = Stub::new(&node, &errands).await;
+    let written = |kind: &'static str| {
+        let all = records(&node.data());
+        let of_code = |one: &&Record| one.verb.as_deref() == Some("write") || kind == "end";
+        of(&all, kind).into_iter().filter(of_code).cloned().collect::<Vec<_>>()
+    };
+    for _ in 0..2 {
+        stub.call("Put", json!({ "name": "notes", "id": "a", "text": "x" })).await.unwrap();
+    }
+    let begun = written("begin");
+    assert_eq!(begun.len(), 2, "{begun:?}");
+    for begin in &begun {
+        assert_eq!(begin.caller.as_deref(), Some("deployment:acme/errands.v1.Errands"));
+        assert_eq!(begin.action.as_deref(), Some("/errands.v1.Errands/Put"));
+        assert_eq!(begin.source.unwrap().to_string(), "127.0.0.1");
+        assert!(begin.request.is_some());
+        let ended = || written("end").into_iter().any(|end| end.of == Some(begin.seq) && end.request == begin.request);
+        until("its end is written", async || ended()).await;
+    }
+    assert_ne!(begun[0].request, begun[1].request);
 }

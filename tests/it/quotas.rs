@@ -82,6 +82,21 @@ async fn calls_at_once_up_to_the_quota_and_a_stream_counts_until_it_ends() {
 }
 
 #[tokio::test]
+async fn what_code_asks_of_the_node_is_in_the_place_of_its_call() {
+    let node = TestNode::start().await;
+    let errands = errands(&node).await;
+    let stub = Stub::new(&node, &errands).await;
+    set(&node, "acme", &[("concurrent_calls", 1)]).await.unwrap();
+    let note = json!({ "name": "notes", "id": "a", "text": "x" });
+    until("the place is free", async || usage(&node, "acme").await.running_calls == 0).await;
+    stub.call("Put", note.clone()).await.unwrap();
+    until("the place is free", async || usage(&node, "acme").await.running_calls == 0).await;
+    let calls = usage(&node, "acme").await.calls;
+    stub.call("Get", note).await.unwrap();
+    assert!(usage(&node, "acme").await.calls >= calls + 2, "it counts all the same");
+}
+
+#[tokio::test]
 async fn guests_memory_together_up_to_the_quota() {
     let node = TestNode::start().await;
     let grow = async |mib| node.call(&plugin("misbehave"), "GrowMemory", amount(mib)).await;

@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::domain::{micros, now, one_line, timestamp};
 use crate::node::OfflineKeys;
 use crate::rpc::pb::admin::v1 as pb;
-use crate::tenancy::{Binding, Key, NewKey, Role, Scope};
+use crate::tenancy::{Binding, NewKey, Role, Scope};
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use prost_types::Timestamp;
@@ -111,7 +111,7 @@ async fn create(args: CreateArgs, output: &Output) -> anyhow::Result<()> {
         Some(data) => {
             let new = NewKey { label, bindings: bind, expires_at };
             let (key, secret) = offline(data).await?.create(new).await?;
-            (stored(key), secret.expose().to_owned())
+            (key.into(), secret.expose().to_owned())
         }
         None => {
             let bindings = bind.iter().map(ToString::to_string).collect();
@@ -139,7 +139,7 @@ async fn list(args: ListArgs, output: &Output) -> anyhow::Result<()> {
     let ListArgs { at, namespace } = args;
     let keys = match &at.data {
         Some(data) => {
-            let all = offline(data).await?.list().into_iter().map(stored);
+            let all = offline(data).await?.list().into_iter().map(pb::Key::from);
             let of = format!("{namespace}:");
             let wanted = |key: &pb::Key| namespace.is_empty() || key.bindings.iter().any(|one| one.starts_with(&of));
             all.filter(wanted).collect()
@@ -169,7 +169,7 @@ async fn list(args: ListArgs, output: &Output) -> anyhow::Result<()> {
 async fn revoke(args: RevokeArgs, output: &Output) -> anyhow::Result<()> {
     let RevokeArgs { at, id } = args;
     let key = match &at.data {
-        Some(data) => stored(offline(data).await?.revoke(&id).await?),
+        Some(data) => offline(data).await?.revoke(&id).await?.into(),
         None => {
             let revoked = at.at.connect().await?.keys().revoke(pb::RevokeRequest { id }).await;
             revoked.map_err(ClientError::from)?.into_inner().key.context("the node sent no key")?
@@ -182,19 +182,6 @@ async fn revoke(args: RevokeArgs, output: &Output) -> anyhow::Result<()> {
 /// The keys in a data folder; it is made, and locked.
 async fn offline(data: &Path) -> anyhow::Result<OfflineKeys> {
     Ok(OfflineKeys::open(data, &Config::default().auth).await?)
-}
-
-fn stored(key: Key) -> pb::Key {
-    pb::Key {
-        id: key.id.to_string(),
-        label: key.label,
-        bindings: key.bindings.iter().map(ToString::to_string).collect(),
-        expires_at: key.expires_at.map(timestamp),
-        created_at: Some(timestamp(key.created_at)),
-        revoked_at: key.revoked_at.map(timestamp),
-        ends_with: key.ending,
-        created_by: key.created_by,
-    }
 }
 
 fn time(time: Option<&Timestamp>) -> Option<String> {

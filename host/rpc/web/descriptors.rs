@@ -80,6 +80,10 @@ impl Descriptors {
                 return response;
             }
         };
+        let caller = match self.tenancy.enter(caller, None) {
+            Ok(caller) => caller,
+            Err(why) => return plain(StatusCode::TOO_MANY_REQUESTS, format!("{why}\n")),
+        };
         match self.set(&caller, namespace).await {
             Ok(set) => answer(&request, set),
             Err(why) => {

@@ -131,6 +131,10 @@ impl Log {
             self.failed = false;
         }
         if self.length >= self.most_bytes {
+            self.next_file()?;
+        }
+        // Also where it could not be written when the file was made.
+        if self.length == 0 {
             self.begin_file()?;
         }
         let seq = self.put(line)?;
@@ -175,11 +179,16 @@ impl Log {
         Ok(seq)
     }
 
-    /// Begins the next file, and removes the oldest beyond the bound.
-    fn begin_file(&mut self) -> io::Result<()> {
+    /// Goes on in the next file.
+    fn next_file(&mut self) -> io::Result<()> {
         self.file.sync_all()?;
         let file = create(&self.folder, self.seq + 1)?;
         (self.file, self.length, self.reserved) = (Arc::new(file), 0, 0);
+        Ok(())
+    }
+
+    /// Begins a file, and removes the oldest beyond the bound.
+    fn begin_file(&mut self) -> io::Result<()> {
         self.put(&Line { prev: Some(self.last), ..Line::new(Kind::File) })?;
         File::open(&self.folder)?.sync_all()?;
         if self.most_files == 0 {
@@ -301,4 +310,23 @@ pub(super) fn read_head(head: &File) -> Option<(u64, Hash)> {
     let (seq, hash) = line.split_at_checked(21)?;
     let seq = std::str::from_utf8(seq).ok()?.trim().parse().ok()?;
     Some((seq, parse(hash)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::verify;
+    use super::*;
+
+    #[test]
+    fn a_file_whose_first_line_could_not_be_written_begins_with_it_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("audit");
+        let mut log = Log::open(&folder, &Config::default()).unwrap();
+        // As far as it gets on a disk that is full.
+        log.next_file().unwrap();
+        log.append(&Line::new(Kind::Note)).unwrap();
+        log.append(&Line::new(Kind::Note)).unwrap();
+        let found = verify(&folder).unwrap();
+        assert_eq!((found.problem, found.files, found.last), (None, 2, 5));
+    }
 }

@@ -143,6 +143,11 @@ impl Audit {
             Some(source) => format!("{} {source}", entry.caller),
             None => entry.caller.to_owned(),
         };
+        self.denied_as(who, entry);
+    }
+
+    /// * `who`: whom it is counted for.
+    fn denied_as(&self, who: String, entry: &Entry<'_>) {
         let verdict = lock(&self.0.shared.denials).count(who, Instant::now());
         if let Verdict::Write { left_out } = verdict {
             let line = Line { left_out: (left_out > 0).then_some(left_out), ..Line::of(Kind::Denied, entry) };

@@ -11,6 +11,9 @@ use uuid::Uuid;
 /// again and again, which is one.
 const OPEN_MAX: usize = 64;
 
+/// Somebody who did not say who they are, or not truly.
+const STRANGER: &str = "unknown";
+
 /// One request, from its first permit to its answer. Clones are the same request.
 #[derive(Debug, Clone)]
 pub struct Trail(Arc<Inner>);
@@ -25,6 +28,7 @@ struct Inner {
 
 #[derive(Debug)]
 struct Open {
+    caller: String,
     verb: Verb,
     namespace: Namespace,
     ticket: Ticket,
@@ -58,7 +62,7 @@ fn alone<'a>(caller: &'a str, verb: Verb, namespace: &'a Namespace) -> Entry<'a>
 }
 
 impl Audit {
-    /// Writes that a caller is about to change something, once for each request, verb and namespace.
+    /// Writes that a caller is about to change something, once for each request, caller, verb and namespace.
     ///
     /// * errors: `Unrecorded`: it must not.
     pub(in crate::tenancy) fn permitted(
@@ -74,16 +78,26 @@ impl Audit {
             return Ok(());
         };
         let mut open = lock(&trail.0.open);
-        let is_known = open.iter().any(|one| one.verb == verb && one.namespace == *namespace);
+        let is_same = |one: &Open| one.verb == verb && one.namespace == *namespace && one.caller == caller;
+        let is_known = open.iter().any(is_same);
         if is_known {
             return Ok(());
         }
         let ticket = self.begin(&trail.entry(&caller, verb, namespace))?;
         match open.len() < OPEN_MAX {
-            true => open.push(Open { verb, namespace: namespace.clone(), ticket }),
+            true => open.push(Open { caller, verb, namespace: namespace.clone(), ticket }),
             false => ticket.leave(),
         }
         Ok(())
+    }
+
+    /// Writes that somebody was turned away whom the node does not know.
+    pub(in crate::tenancy) fn turned_away(&self, trail: &Trail) {
+        let Inner { request, source, action, .. } = &*trail.0;
+        let (request, source) = (Some(*request), *source);
+        // Counted as one, wherever they are: who has a million addresses does not push others out of the log.
+        let entry = Entry { request, caller: STRANGER, source, action, verb: "call", namespace: "" };
+        self.denied_as(STRANGER.to_owned(), &entry);
     }
 
     /// Writes that a caller was refused.

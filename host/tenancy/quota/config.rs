@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 pub struct Config {
     /// Of every namespace without numbers of its own.
     pub namespace: Quota,
-    /// Of every caller, in all namespaces together. Callers who show nothing of themselves count as one.
+    /// Of every caller, in all namespaces together. Callers who show nothing of themselves count as one; where they are
+    /// asked who they are, those of one network do, an IPv6 network being a /64.
     pub caller: CallerQuota,
     /// Namespaces, and likewise callers, whose use is remembered; when there are more that were seen in the last ten
     /// seconds, those share one account. 16,384: about 16 MiB.

@@ -114,6 +114,11 @@ impl Quotas {
         Ok(visit.first.set((namespace.clone(), held)).err().map(|(_, held)| Place(held)))
     }
 
+    /// Code that runs in a namespace wants something there: as often as callers may, in the place that it has.
+    pub(super) fn admit_again(&self, namespace: &Namespace) -> Result<(), Exceeded> {
+        self.space(namespace).count()
+    }
+
     fn space(&self, namespace: &Namespace) -> Arc<Space> {
         self.spaces.of(namespace, || self.quota(namespace))
     }
@@ -226,6 +231,19 @@ mod tests {
         drop(visit);
         assert!(quotas.admit(Some(&other), &name("acme")).is_ok());
         assert_eq!(quotas.usage(&name("acme")).calls, 2);
+    }
+
+    #[test]
+    fn code_asks_in_the_place_of_its_call_but_not_without_end() {
+        let quotas = quotas(|config| {
+            config.namespace.concurrent_calls = 1;
+            config.namespace.calls_per_second = 3;
+        });
+        let visit = quotas.enter(&Identity::Anonymous).unwrap();
+        quotas.admit(Some(&visit), &name("acme")).unwrap();
+        let made = (0..100).filter(|_| quotas.admit_again(&name("acme")).is_ok()).count();
+        assert!((2..=4).contains(&made), "{made}");
+        assert_eq!(quotas.admit_again(&name("acme")).unwrap_err().quota, "calls_per_second");
     }
 
     #[test]

@@ -117,12 +117,21 @@ impl Space {
             // How long the others take nobody knows; `held` gives back what it took.
             return Err(self.refuse("concurrent_calls", most, None));
         }
+        self.count()?;
+        Ok(held)
+    }
+
+    /// Counts a call that takes no place of its own.
+    ///
+    /// * errors: too many in this second.
+    pub(super) fn count(&self) -> Result<(), Exceeded> {
+        let terms = self.terms.load();
         if let Some(Err(not_until)) = terms.calls.as_ref().map(|limiter| limiter.check()) {
             let wait = not_until.wait_time_from(DefaultClock::default().now());
             return Err(self.refuse("calls_per_second", terms.quota.calls_per_second, Some(wait)));
         }
         self.calls.fetch_add(1, Ordering::Relaxed);
-        Ok(held)
+        Ok(())
     }
 
     pub(super) fn usage(&self) -> Usage {

@@ -55,3 +55,32 @@ fn the_first_key_comes_from_the_folder_and_the_others_from_the_node() {
     let log = node.log();
     assert!(!log.contains(&admin) && !log.contains("clk_"), "{log}");
 }
+
+#[test]
+fn every_command_that_talks_to_a_node_shows_the_key() {
+    let home = tempfile::tempdir().unwrap();
+    let data = home.path().join("data");
+    let make = ["auth", "key", "create", "--data", data.to_str().unwrap(), "--role", "admin", "--namespace", "*"];
+    let admin = json(&make, None)["secret"].as_str().unwrap().to_owned();
+    let node = NodeProcess::start(&data, &["auth.mode=required"]);
+    let at = ["--node", node.address.as_str()];
+    for (args, wanted) in [
+        (&["ns", "create", "acme"][..], 0),
+        (&["ns", "quota", "acme", "--weight", "2"], 0),
+        (&["ns", "usage", "acme"], 0),
+        (&["ns", "list"], 0),
+        (&["secret", "list", "-n", "acme"], 0),
+        (&["secret", "delete", "none", "-n", "acme"], 64 + 5),
+        (&["plugin", "grant", "none", "http=https://a.example", "-n", "acme"], 64 + 5),
+        (&["plugin", "revoke", "none", "http", "-n", "acme"], 64 + 5),
+        (&["collection", "list", "-n", "acme"], 0),
+        (&["schema", "list", "-n", "acme"], 0),
+        (&["plugin", "list", "-n", "acme"], 0),
+    ] {
+        let args = [args, &at].concat();
+        let done = collector(&args, Some(&admin));
+        assert_eq!(done.status.code(), Some(wanted), "{args:?}: {}", text(&done.stderr));
+        let nobody = collector(&args, None);
+        assert_eq!(nobody.status.code(), Some(64 + 16), "{args:?}: {}", text(&nobody.stderr));
+    }
+}

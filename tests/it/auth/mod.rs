@@ -1,5 +1,6 @@
 //! Who calls, and what they may do: nodes that ask.
 
+mod audited;
 mod cli;
 mod credentials;
 mod own;

@@ -21,7 +21,7 @@ use super::{only_post, plain};
 use crate::domain::{MethodName, Namespace, ServiceName};
 use crate::registry::{MethodRef, Registry, Snapshot};
 use crate::rpc::edge::{self, RequestId};
-use crate::rpc::{convert, policy, status};
+use crate::rpc::{convert, ended, policy, status};
 use crate::tenancy::{Refused, Tenancy, Verb};
 use bytes::Bytes;
 use futures_util::Stream;
@@ -130,7 +130,11 @@ impl Connect {
             Some(_) if may(Verb::Discover) => self.registry.snapshot(&namespace),
             Some(_) => self.registry.unused(&namespace),
             None if may(Verb::Invoke) => self.registry.snapshot(&namespace),
-            None => return Err(status::plain(Code::PermissionDenied, "DENIED", Refused::Forbidden.to_string())),
+            None => {
+                let trail = ended::trail(&RequestId::default(), request.uri().path(), request.extensions());
+                self.tenancy.refused(&caller.on(trail), &namespace, Verb::Invoke);
+                return Err(status::plain(Code::PermissionDenied, "DENIED", Refused::Forbidden.to_string()));
+            }
         };
         let names = request.uri().path().strip_prefix('/').and_then(|path| path.split_once('/'));
         let method = names.and_then(|(service, method)| {
