@@ -109,8 +109,8 @@ async fn load(t: &Target, clients: usize, lasts: Duration, rest: Duration) -> Re
 
 async fn o01(t: &Target) -> Verdict {
     t.lives().await?;
-    let lasts = Duration::from_secs(t.many(2, 60) as u64);
-    let (peak, _) = load(t, 16, Duration::from_secs(2), Duration::ZERO).await?;
+    let lasts = Duration::from_secs(t.many(1, 60) as u64);
+    let (peak, _) = load(t, 16, Duration::from_secs(1), Duration::ZERO).await?;
     let (goodput, over) = load(t, 160, lasts, Duration::ZERO).await?;
     let (refused, unhinted) = (over.refused.load(Ordering::Relaxed), over.unhinted.load(Ordering::Relaxed));
     check(unhinted == 0, || format!("{unhinted} of {refused} refusals do not say when to try again"))?;
@@ -125,7 +125,7 @@ async fn o01(t: &Target) -> Verdict {
 
 async fn o02(t: &Target) -> Verdict {
     t.prepare().await?;
-    crowd(t, Duration::from_millis(1_500)).await?;
+    crowd(t, Duration::from_millis(750)).await?;
     let bound = t.part("-c");
     bound.prepare().await?;
     bound.quota(&[("cpu_ms_per_second", 500), ("memory_mib", 256), ("concurrent_calls", 32)]).await?;
@@ -198,7 +198,7 @@ async fn o03(t: &Target) -> Verdict {
 
 async fn o04(t: &Target) -> Verdict {
     t.lives().await?;
-    let (_, over) = load(t, 200, Duration::from_secs(t.many(2, 30) as u64), Duration::ZERO).await?;
+    let (_, over) = load(t, 200, Duration::from_secs(t.many(1, 30) as u64), Duration::ZERO).await?;
     let began = Instant::now();
     let code = code(&t.guests.greeter);
     let input = any("greeter.v1.HelloRequest", &crate::messages::Hello { name: "me".into(), locale: String::new() });

@@ -385,7 +385,7 @@ async fn t14(t: &Target) -> Verdict {
     let mut held = Vec::new();
     let mut refused = 0;
     for _ in 0..1_400 {
-        match tokio::time::timeout(Duration::from_millis(500), t.address.tcp()).await {
+        match tokio::time::timeout(Duration::from_millis(100), t.address.tcp()).await {
             Ok(Ok(socket)) => held.push(socket),
             _ => refused += 1,
         }
