@@ -19,6 +19,7 @@ use crate::component::bindings::collector::plugin::http;
 /// ```
 #[derive(Debug)]
 #[must_use = "nothing is sent before `send`"]
+#[cfg_attr(not(target_family = "wasm"), allow(dead_code, reason = "only a node reads them"))]
 pub struct Request<'a> {
     method: String,
     url: String,

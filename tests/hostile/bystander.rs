@@ -99,6 +99,11 @@ impl Bystander {
         Ok(bystander)
     }
 
+    /// What is its alone.
+    pub fn canary(&self) -> &str {
+        &self.canary
+    }
+
     fn calls(&self) -> impl Future<Output = ()> + Send + 'static {
         let (wire, stats) = (self.wire.clone(), Arc::clone(&self.stats));
         let (namespace, canary) = (self.namespace.clone(), self.canary.clone());

@@ -25,6 +25,12 @@ impl From<String> for Miss {
     }
 }
 
+impl From<&str> for Miss {
+    fn from(why: &str) -> Self {
+        Self::Failed(why.to_owned())
+    }
+}
+
 /// How often sampling may take a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cost {
@@ -34,7 +40,7 @@ pub enum Cost {
     Slow,
     /// Waits for the node's patience to end, seconds: once a run, all such cases beside each other.
     Waits,
-    /// Takes the node to its limits, or minutes of a core: once a run, alone, and not at all where it is pending.
+    /// Takes the node to its limits, or minutes of a core: once a run, alone.
     Heavy,
 }
 
@@ -46,25 +52,19 @@ pub struct Case {
     pub title: &'static str,
     /// What has to come of it.
     pub wants: &'static str,
-    /// Which control is not in the node yet: then a failure is a gap, not an error.
-    pub pending: Option<&'static str>,
+    /// Why nobody makes it: then it is a gap.
+    pub gap: Option<&'static str>,
     pub cost: Cost,
     pub run: Run,
 }
 
 impl Case {
     pub const fn new(id: &'static str, title: &'static str, wants: &'static str, run: Run) -> Self {
-        Self { id, title, wants, pending: None, cost: Cost::Cheap, run }
+        Self { id, title, wants, gap: None, cost: Cost::Cheap, run }
     }
 
     pub const fn costs(mut self, cost: Cost) -> Self {
         self.cost = cost;
-        self
-    }
-
-    /// Of a control that is still missing.
-    pub const fn pending(mut self, missing: &'static str) -> Self {
-        self.pending = Some(missing);
         self
     }
 
@@ -74,13 +74,10 @@ impl Case {
     }
 }
 
-/// A case that nobody can make before something is in the node.
-pub const fn not_yet(id: &'static str, title: &'static str, wants: &'static str, missing: &'static str) -> Case {
-    Case::new(id, title, wants, |_| {
-        Box::pin(async { Err(Miss::Failed("this node has no such thing to attack".to_owned())) })
-    })
-    .costs(Cost::Heavy)
-    .pending(missing)
+/// A case that nobody can make, and why.
+pub const fn gap(id: &'static str, title: &'static str, wants: &'static str, why: &'static str) -> Case {
+    let nothing: Run = |_| Box::pin(async { Err(Miss::Skipped("nobody makes it".to_owned())) });
+    Case { gap: Some(why), cost: Cost::Heavy, ..Case::new(id, title, wants, nothing) }
 }
 
 /// Holds when the node refused with one of `codes`.

@@ -20,6 +20,7 @@
     reason = "a test, although clippy does not see it: its tasks end with its runtime, and it may panic"
 )]
 
+mod audit;
 mod bystander;
 mod case;
 mod cases;
@@ -61,6 +62,9 @@ struct Args {
     /// The bystander's token [default: the attacker's]
     #[arg(long, requires = "address", value_name = "T", env = "HOSTILE_BYSTANDER_TOKEN", hide_env_values = true)]
     bystander_token: Option<String>,
+    /// An administrator's token, for cases that take away what was granted [default: the attacker's]
+    #[arg(long, requires = "address", value_name = "T", env = "HOSTILE_ADMIN_TOKEN", hide_env_values = true)]
+    admin_token: Option<String>,
     /// Who signed the node's certificate (PEM)
     #[arg(long, requires = "address", value_name = "FILE")]
     ca: Option<PathBuf>,
@@ -79,7 +83,7 @@ struct Args {
     /// List the cases and end
     #[arg(long)]
     list: bool,
-    /// Each case as large as threats.md has it, and heavy ones that are known to fail too: an hour and more
+    /// Each case as large as threats.md has it: an hour and more
     #[arg(long)]
     full: bool,
     /// Every case so many times
@@ -257,6 +261,7 @@ fn place(args: &Args) -> Place {
             ca: args.ca.clone(),
             token: args.token.clone(),
             bystander_token: args.bystander_token.clone(),
+            admin_token: args.admin_token.clone(),
         },
         None => {
             let built = || PathBuf::from(env!("CARGO_BIN_EXE_collector"));

@@ -49,3 +49,38 @@ pub struct Outcome {
     #[prost(string, tag = "2")]
     pub text: String,
 }
+
+/// `errands.v1.Errand`
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Errand {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(string, tag = "2")]
+    pub text: String,
+    #[prost(string, tag = "3")]
+    pub id: String,
+}
+
+/// `errands.v1.FetchErrand`
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct FetchErrand {
+    #[prost(string, tag = "1")]
+    pub method: String,
+    #[prost(string, tag = "2")]
+    pub url: String,
+    #[prost(message, repeated, tag = "3")]
+    pub headers: Vec<FetchHeader>,
+    #[prost(bytes = "vec", tag = "4")]
+    pub body: Vec<u8>,
+}
+
+/// `errands.v1.Header`
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct FetchHeader {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(string, tag = "2")]
+    pub value: String,
+    #[prost(string, tag = "3")]
+    pub secret: String,
+}

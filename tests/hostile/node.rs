@@ -10,8 +10,17 @@ use tempfile::TempDir;
 /// What it is started with, besides its defaults.
 ///
 /// 32 slots: what the pool keeps warm by design (2 MiB a slot) is in use before the first case, so that more than that is
-/// a leak. The caches of code and of open databases are small for the same reason.
-const SETTINGS: [&str; 3] = ["wasm.slots=32", "wasm.programs_mib=32", "wasm.disk_mib=64"];
+/// a leak. The caches of code and of open databases are small for the same reason. All callers come from one address; no
+/// file of the audit log goes before the suite has read it; guests may reach the servers of the suite.
+const SETTINGS: [&str; 7] = [
+    "auth.mode=required",
+    "audit.files=0",
+    "net.allow=127.0.0.1/32",
+    "server.connections_per_address=1024",
+    "wasm.slots=32",
+    "wasm.programs_mib=32",
+    "wasm.disk_mib=64",
+];
 /// Log kept. 4 MiB: all lines of one case.
 const LOG_MAX: usize = 4 << 20;
 
@@ -52,6 +61,9 @@ impl Log {
 pub struct Node {
     child: Child,
     pub address: String,
+    program: PathBuf,
+    /// A key for everything, then those that were asked for.
+    pub keys: Vec<String>,
     log: Arc<Mutex<Log>>,
     reader: Option<JoinHandle<()>>,
     folder: TempDir,
@@ -60,12 +72,22 @@ pub struct Node {
 impl Node {
     /// * `settings`: over the suite's own.
     /// * `canary`: must be in no line of the log but those of guests in namespace `bystander`.
-    pub fn start(program: &Path, settings: &[String], canary: &str, bystander: &str) -> Result<Self, String> {
+    /// * `keys`: what each may do, as `NAMESPACE:ROLE`.
+    pub fn start(
+        program: &Path,
+        settings: &[String],
+        canary: &str,
+        bystander: &str,
+        keys: &[Vec<String>],
+    ) -> Result<Self, String> {
         let folder = tempfile::tempdir().map_err(|why| why.to_string())?;
+        let data = folder.path().join("data");
+        let admin = [vec!["*:admin".to_owned()]];
+        let keys = admin.iter().chain(keys).map(|may| key(program, &data, may)).collect::<Result<_, _>>()?;
         let temp = folder.path().join("temp");
         std::fs::create_dir(&temp).map_err(|why| why.to_string())?;
         let mut command = Command::new(program);
-        command.args(["serve", "--json", "--listen", "127.0.0.1:0", "--data"]).arg(folder.path().join("data"));
+        command.args(["serve", "--json", "--listen", "127.0.0.1:0", "--data"]).arg(data);
         for setting in SETTINGS.iter().copied().chain(settings.iter().map(String::as_str)) {
             command.args(["--set", setting]);
         }
@@ -88,7 +110,15 @@ impl Node {
         let mut first = String::new();
         let stdout = child.stdout.take().ok_or("no output")?;
         let read = BufReader::new(stdout).read_line(&mut first);
-        let mut node = Self { child, address: String::new(), log, reader: Some(reader), folder };
+        let mut node = Self {
+            child,
+            address: String::new(),
+            program: program.to_owned(),
+            keys,
+            log,
+            reader: Some(reader),
+            folder,
+        };
         read.map_err(|why| why.to_string())?;
         let said: serde_json::Value = serde_json::from_str(&first).unwrap_or_default();
         match said["serving"].as_str() {
@@ -100,6 +130,16 @@ impl Node {
 
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What it runs.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// Where its audit log is.
+    pub fn audit(&self) -> PathBuf {
+        self.folder.path().join("data/audit")
     }
 
     /// The folder that has everything it writes.
@@ -121,6 +161,19 @@ impl Node {
     pub fn take_findings(&self) -> Vec<String> {
         std::mem::take(&mut self.log.lock().unwrap().findings)
     }
+}
+
+/// Makes a key in a data folder, by the command that operators use.
+fn key(program: &Path, data: &Path, may: &[String]) -> Result<String, String> {
+    let mut command = Command::new(program);
+    command.args(["--json", "auth", "key", "create", "--data"]).arg(data).env_remove("COLLECTOR_CONFIG");
+    for binding in may {
+        command.args(["--bind", binding]);
+    }
+    let made = command.output().map_err(|why| format!("{}: {why}", program.display()))?;
+    let said: serde_json::Value = serde_json::from_slice(&made.stdout).unwrap_or_default();
+    let secret = said["secret"].as_str().map(str::to_owned);
+    secret.ok_or_else(|| format!("no key was made: {}", String::from_utf8_lossy(&made.stderr)))
 }
 
 impl Drop for Node {

@@ -13,7 +13,7 @@ const END: &str = "<!-- hostile:end -->";
 pub enum Outcome {
     Held,
     Failed,
-    /// It fails, and that is known.
+    /// Nobody makes it, and the figure says why.
     Gap,
     Skipped,
 }
@@ -48,7 +48,6 @@ pub struct Row {
     pub took: Duration,
     /// What the node held after it.
     pub rss_kib: Option<u64>,
-    pub pending: Option<&'static str>,
 }
 
 impl Row {
@@ -61,7 +60,6 @@ impl Row {
             figure,
             took,
             rss_kib: None,
-            pending: case.pending,
         }
     }
 
@@ -73,7 +71,7 @@ impl Row {
             _ => ("the whole run", "same process; memory, descriptors, threads, processes as before"),
         };
         let (id, title, wants) = (id.to_owned(), title.to_owned(), wants.to_owned());
-        Self { id, title, wants, outcome, figure, took, rss_kib: None, pending: None }
+        Self { id, title, wants, outcome, figure, took, rss_kib: None }
     }
 
     /// For people who wait.
@@ -83,21 +81,13 @@ impl Row {
             true => format!("\x1b[{}m{word:<7}\x1b[0m", self.outcome.colour()),
             false => format!("{word:<7}"),
         };
-        println!("{:<6} {word} {:>6} ms  {}", self.id, self.took.as_millis(), self.told());
-    }
-
-    fn told(&self) -> String {
-        match (self.outcome, self.pending) {
-            (Outcome::Gap, Some(missing)) => format!("missing: {missing} ({})", self.figure),
-            (Outcome::Held, Some(missing)) => format!("{}; holds although marked as missing: {missing}", self.figure),
-            _ => self.figure.clone(),
-        }
+        println!("{:<6} {word} {:>6} ms  {}", self.id, self.took.as_millis(), self.figure);
     }
 
     fn json(&self) -> serde_json::Value {
         serde_json::json!({
             "id": self.id, "title": self.title, "expected": self.wants, "outcome": self.outcome.word(),
-            "figure": self.told(), "rss_kib": self.rss_kib, "ms": u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX),
+            "figure": self.figure, "rss_kib": self.rss_kib, "ms": u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX),
         })
     }
 }
@@ -129,7 +119,7 @@ fn table(rows: &[Row]) -> String {
         format!("{BEGIN}\n\n| Case | What it does | Expected | Outcome | Figure |\n|---|---|---|---|---|\n");
     for row in rows {
         let (id, title, wants) = (cell(&row.id), cell(&row.title), cell(&row.wants));
-        let _ = writeln!(table, "| {id} | {title} | {wants} | {} | {} |", row.outcome.word(), cell(&row.told()));
+        let _ = writeln!(table, "| {id} | {title} | {wants} | {} | {} |", row.outcome.word(), cell(&row.figure));
     }
     table.push('\n');
     table.push_str(END);

@@ -35,7 +35,23 @@ pub async fn run() -> Result<String, String> {
     if seen.take_findings().is_empty() {
         return Err("I7 did not find the canary".into());
     }
-    Ok(format!("{} leaks, all found", LEAKS.len() + 3))
+    unwritten()?;
+    Ok(format!("{} leaks, all found", LEAKS.len() + 6))
+}
+
+/// A change, a refusal and one of two changes without a record.
+fn unwritten() -> Result<(), String> {
+    let action = "collector.CollectionService/Create";
+    let mut written = crate::audit::Written::default();
+    let begun =
+        serde_json::json!({ "kind": "begin", "action": format!("/{action}"), "request": "a", "namespace": "x" });
+    written.note(&begun, "bystander");
+    written.note(&serde_json::json!({ "kind": "denied", "request": "b" }), "bystander");
+    written.has_change("a")?;
+    written.has_refusal("b")?;
+    written.covers(&[(action.to_owned(), 1)].into())?;
+    let missed = [written.has_change("b"), written.has_refusal("a"), written.covers(&[(action.to_owned(), 2)].into())];
+    crate::case::check(missed.iter().all(Result::is_err), || "I6 did not find what was not written".to_owned())
 }
 
 /// A process that leaks when it is told to.

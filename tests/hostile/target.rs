@@ -1,10 +1,10 @@
 //! What is attacked, and how the attacks reach it.
 
 use crate::bystander::Bystander;
-use crate::case::{check, done, done_or};
+use crate::case::{Miss, check, done, done_or};
 use crate::dial::Address;
 use crate::guests::{Guests, PROTO};
-use crate::messages::{Outcome, Sin};
+use crate::messages::{Errand, FetchErrand, Outcome, Sin, Text};
 use crate::node::Node;
 use crate::process::Watched;
 use crate::raw::Raw;
@@ -22,6 +22,19 @@ use tonic::{Code, Status};
 
 /// Serve.
 pub const SERVE: &str = "collector.CollectiveDispatcher/Serve";
+/// What the names of the attacker's namespaces end with: for the most; for `errands`; for two cases with quotas, which are
+/// not sampled.
+pub const PARTS: [&str; 4] = ["", "-b", "-c", "-d"];
+/// Name of a deployment, and of its service.
+pub const ERRANDS: &str = "errands.v1.Errands";
+/// One of each kind.
+const GRANTS: [&str; 5] = [
+    "config=region=north",
+    "secret=own",
+    "collections=notes:write",
+    "dispatch=errands.v1.Errands",
+    "http=http://127.0.0.1:1",
+];
 /// Long enough for a cold start on a busy machine.
 pub const LONG: Duration = Duration::from_secs(40);
 
@@ -31,6 +44,8 @@ pub struct Target {
     pub wire: Wire,
     pub address: Address,
     pub token: Option<String>,
+    /// Of somebody who may everything.
+    pub admin: Option<String>,
     /// The attacker's namespace.
     pub namespace: String,
     pub bystander: Arc<Bystander>,
@@ -50,12 +65,84 @@ impl Target {
             wire: self.wire.clone(),
             address: self.address.clone(),
             token: self.token.clone(),
+            admin: self.admin.clone(),
             namespace: self.namespace.clone(),
             bystander: Arc::clone(&self.bystander),
             guests: Arc::clone(&self.guests),
             node: self.node.clone(),
             ..*self
         }
+    }
+
+    /// The same in another namespace of the attacker's, one of [`PARTS`].
+    pub fn part(&self, part: &str) -> Self {
+        Self { namespace: format!("{}{part}", self.namespace), ..self.again() }
+    }
+
+    /// Another node, of this case alone, and its administrator as the attacker; for what is set once for a node.
+    pub fn other(&self, settings: &[String]) -> Result<(Node, Self), Miss> {
+        let here = self.node.as_ref();
+        let program = here.ok_or(Miss::Skipped("it takes a node with settings of its own".into()))?.program();
+        let node = Node::start(program, settings, "", "", &[])?;
+        let address = Address::parse(&node.address, None)?;
+        let token = node.keys.first().cloned();
+        let wire = Wire::new(&address, token.clone(), Arc::clone(&self.wire.seen))?;
+        Ok((node, Self { wire, address, admin: token.clone(), token, node: None, ..self.again() }))
+    }
+
+    /// The administrator's connection.
+    pub fn administrator(&self) -> Result<Wire, String> {
+        Wire::new(&self.address, self.admin.clone(), Arc::default())
+    }
+
+    /// What only an administrator may.
+    pub async fn administer(&self, path: &str, order: &impl Message) -> Result<(), Miss> {
+        match self.administrator()?.to(path).status(order).await {
+            Ok(()) => Ok(()),
+            Err(status) if status.code() == Code::PermissionDenied && self.node.is_none() => {
+                Err(Miss::Skipped("it takes --admin-token".into()))
+            }
+            Err(status) => Err(Miss::Failed(format!("{path}: {}", crate::case::told(&status)))),
+        }
+    }
+
+    /// Sets quotas of the attacker's namespace.
+    pub async fn quota(&self, quota: &[(&str, u64)]) -> Result<(), Miss> {
+        let quota = quota.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
+        let order = pb::admin::v1::SetQuotaRequest { namespace: self.namespace.clone(), quota, reset: Vec::new() };
+        self.administer("collector.admin.v1.Namespaces/SetQuota", &order).await
+    }
+
+    /// Deploys `errands` with a grant of each kind, and makes what it works on.
+    pub async fn errands(&self) -> Result<(), String> {
+        let header = DeployHeader {
+            namespace: self.namespace.clone(),
+            grants: GRANTS.map(str::to_owned).to_vec(),
+            ..Default::default()
+        };
+        let parts = deploy_with(header, &self.guests.errands.bytes);
+        let deployed = self.administrator()?.to("collector.plugin.v1.Plugins/Deploy").bytes(parts).await;
+        done("deploy errands", deployed)?;
+        self.collection("notes", "errands.v1.Note").await
+    }
+
+    /// Adds grants of `errands`.
+    pub async fn grant(&self, grants: &[&str]) -> Result<(), Miss> {
+        let grants = grants.iter().map(|&grant| grant.to_owned()).collect();
+        let order = pb::plugin::v1::GrantRequest { namespace: self.namespace.clone(), name: ERRANDS.into(), grants };
+        self.administer("collector.plugin.v1.Plugins/Grant", &order).await
+    }
+
+    /// One errand.
+    pub async fn errand(&self, method: &str, name: &str, id: &str) -> Result<String, Status> {
+        let errand = Errand { name: name.into(), id: id.into(), ..Errand::default() };
+        let call = self.wire.to(format!("{ERRANDS}/{method}")).namespace(&self.namespace).timeout(LONG);
+        call.ask::<Text>(&errand).await.map(|found| found.text)
+    }
+
+    /// A request of a guest to the outside; what came of it is not read.
+    pub async fn fetch(&self, order: &FetchErrand) -> Result<(), Status> {
+        self.wire.to(format!("{ERRANDS}/Fetch")).namespace(&self.namespace).timeout(LONG).status(order).await
     }
 
     /// Of `full` many in a full run, or `small` many.

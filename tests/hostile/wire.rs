@@ -31,6 +31,7 @@ pub struct Seen {
     canary: String,
     calls: AtomicU64,
     by_code: Mutex<BTreeMap<String, u64>>,
+    changed: Mutex<BTreeMap<String, u64>>,
     findings: Mutex<Vec<String>>,
 }
 
@@ -51,6 +52,11 @@ impl Seen {
     /// How calls ended.
     pub fn by_code(&self) -> BTreeMap<String, u64> {
         self.by_code.lock().unwrap().clone()
+    }
+
+    /// Changes that were acknowledged since somebody asked, by path.
+    pub fn take_changed(&self) -> BTreeMap<String, u64> {
+        std::mem::take(&mut *self.changed.lock().unwrap())
     }
 
     /// What was found since somebody asked.
@@ -194,7 +200,12 @@ impl Call<'_> {
         let answer = tokio::time::timeout(PATIENCE, self.send(messages)).await;
         let answer = answer.unwrap_or_else(|_| Err(Status::cancelled("the suite waited 90 s for an answer")));
         match &answer {
-            Ok(answer) => seen.look(&path, &answer.message),
+            Ok(answer) => {
+                seen.look(&path, &answer.message);
+                if crate::audit::CHANGES.contains(&path.as_str()) {
+                    *seen.changed.lock().unwrap().entry(path).or_default() += 1;
+                }
+            }
             Err(status) => seen.status(&path, status),
         }
         answer

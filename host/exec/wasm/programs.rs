@@ -163,10 +163,10 @@ impl Shared {
     /// By the compiler. Kept on disk only if it loads: the engine checks a component against its pool when it loads it.
     async fn compile(self: &Arc<Self>, namespace: &Namespace, code: &Code) -> Result<Component, ExecError> {
         let account = self.accounts.get().map(|accounts| accounts.of(namespace));
-        if let Some(over) = account.as_ref().and_then(|account| account.over(Charge::Compile)) {
-            return Err(over.into());
-        }
+        let over = || account.as_ref().and_then(|account| account.over(Charge::Compile)).map_or(Ok(()), Err);
+        over()?;
         let turn = self.compiler.turn(namespace).await?;
+        over()?; // those before it in the queue have spent since
         let bytes = read(code).await?;
         let Compiled { code: machine_code, took } = self.compiler.compile(turn, bytes).await?;
         self.compiled.fetch_add(1, Ordering::Relaxed);

@@ -155,7 +155,7 @@ impl Log {
         let end = self.length + RESERVE;
         match fallocate(&*self.file, FallocateFlags::KEEP_SIZE, 0, end) {
             Ok(()) => self.reserved = end,
-            // There is what was kept before; a system of files that cannot do it has said so once.
+            // There is what was kept before, or a file system that cannot do it.
             Err(why) => tracing::debug!(%why, "no space is kept for the audit log"),
         }
     }

@@ -20,9 +20,12 @@ pub fn cases() -> Vec<Case> {
             |t| Box::pin(o01(t)),
         )
         .costs(Cost::Heavy),
-        Case::new("O02", "64 guests that spin, then 64 that take memory", "the bystander: 99 % success", |t| {
-            Box::pin(o02(t))
-        })
+        Case::new(
+            "O02",
+            "64 guests that spin, then 64 that take memory; both again where quotas bind",
+            "the bystander: 99 % success; RESOURCE_EXHAUSTED (QUOTA) over them",
+            |t| Box::pin(o02(t)),
+        )
         .costs(Cost::Heavy),
         Case::new(
             "O03",
@@ -106,8 +109,8 @@ async fn load(t: &Target, clients: usize, lasts: Duration, rest: Duration) -> Re
 
 async fn o01(t: &Target) -> Verdict {
     t.lives().await?;
-    let lasts = Duration::from_secs(t.many(2, 60) as u64);
-    let (peak, _) = load(t, 16, Duration::from_secs(2), Duration::ZERO).await?;
+    let lasts = Duration::from_secs(t.many(1, 60) as u64);
+    let (peak, _) = load(t, 16, Duration::from_secs(1), Duration::ZERO).await?;
     let (goodput, over) = load(t, 160, lasts, Duration::ZERO).await?;
     let (refused, unhinted) = (over.refused.load(Ordering::Relaxed), over.unhinted.load(Ordering::Relaxed));
     check(unhinted == 0, || format!("{unhinted} of {refused} refusals do not say when to try again"))?;
@@ -122,18 +125,33 @@ async fn o01(t: &Target) -> Verdict {
 
 async fn o02(t: &Target) -> Verdict {
     t.prepare().await?;
-    let lasts = Duration::from_millis(1_500);
+    crowd(t, Duration::from_millis(750)).await?;
+    let bound = t.part("-c");
+    bound.prepare().await?;
+    bound.quota(&[("cpu_ms_per_second", 500), ("memory_mib", 256), ("concurrent_calls", 32)]).await?;
+    let over = crowd(&bound, Duration::from_millis(500)).await?;
+    check(over > 0, || "no quota was met".to_owned())?;
+    let fared = t.bystander.fared().await;
+    fared.judge()?;
+    let p99 = fared.p99.as_millis();
+    Ok(format!("{} calls, {} failed, p99 {p99} ms; {over} over a quota", fared.done, fared.failed))
+}
+
+/// 64 guests that spin, then 64 that take memory; how many were over a quota.
+async fn crowd(t: &Target, lasts: Duration) -> Result<u64, String> {
+    let over = Arc::new(AtomicU64::new(0));
     let codes = [Code::DeadlineExceeded, Code::ResourceExhausted];
     for (method, amount) in [("Spin", 0), ("GrowMemory", 48)] {
         let until = Instant::now() + lasts * 2;
         let mut sins = JoinSet::new();
         for _ in 0..64 {
-            let target = t.again();
+            let (target, over) = (t.again(), Arc::clone(&over));
             sins.spawn(async move {
                 while Instant::now() < until {
                     match target.sin(method, amount, "", Some(lasts)).await {
                         Ok(_) => {}
                         Err(status) => {
+                            over.fetch_add(u64::from(told(&status).contains("[QUOTA]")), Ordering::Relaxed);
                             refused::<()>(method, Err(status), &codes)?;
                             tokio::time::sleep(Duration::from_millis(100)).await;
                         }
@@ -144,9 +162,7 @@ async fn o02(t: &Target) -> Verdict {
         }
         sins.join_all().await.into_iter().collect::<Result<Vec<()>, String>>()?;
     }
-    let fared = t.bystander.fared().await;
-    fared.judge()?;
-    Ok(format!("{} calls, {} failed, p99 {} ms", fared.done, fared.failed, fared.p99.as_millis()))
+    Ok(over.load(Ordering::Relaxed))
 }
 
 async fn o03(t: &Target) -> Verdict {
@@ -182,7 +198,7 @@ async fn o03(t: &Target) -> Verdict {
 
 async fn o04(t: &Target) -> Verdict {
     t.lives().await?;
-    let (_, over) = load(t, 200, Duration::from_secs(t.many(2, 30) as u64), Duration::ZERO).await?;
+    let (_, over) = load(t, 200, Duration::from_secs(t.many(1, 30) as u64), Duration::ZERO).await?;
     let began = Instant::now();
     let code = code(&t.guests.greeter);
     let input = any("greeter.v1.HelloRequest", &crate::messages::Hello { name: "me".into(), locale: String::new() });

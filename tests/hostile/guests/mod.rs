@@ -12,10 +12,11 @@ use std::path::Path;
 pub const PROTO: &str = "collector.CollectorRegistry/RegisterProto";
 
 /// The plugins that the suite needs.
-const PLUGINS: [&str; 5] = ["greeter", "hostile", "misbehave", "misbehave-sockets", "misbehave-start"];
+const PLUGINS: [&str; 6] = ["errands", "greeter", "hostile", "misbehave", "misbehave-sockets", "misbehave-start"];
 
 /// Guests that a compiler made.
 pub struct Guests {
+    pub errands: PluginFile,
     pub greeter: PluginFile,
     pub hostile: PluginFile,
     pub misbehave: PluginFile,
@@ -40,6 +41,7 @@ impl Guests {
             PluginFile::of(Bytes::from(bytes)).map_err(|why| why.to_string())
         };
         Ok(Self {
+            errands: load("errands")?,
             greeter: load("greeter")?,
             hostile: load("hostile")?,
             misbehave: load("misbehave")?,
