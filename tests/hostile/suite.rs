@@ -132,7 +132,7 @@ impl Suite {
             let mut calls = JoinSet::new();
             for _ in 0..64 {
                 let target = target.again();
-                calls.spawn(async move { target.sin("GrowMemory", 8, "", Some(crate::target::LONG)).await.map(drop) });
+                calls.spawn(async move { target.sin("GrowMemory", 48, "", Some(crate::target::LONG)).await.map(drop) });
             }
             calls.join_all().await;
             target.part("-b").errands().await?;
