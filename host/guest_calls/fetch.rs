@@ -24,18 +24,14 @@ impl OneCall {
         if let Some(over) = account.over(Charge::Egress) {
             return Err(fault(FaultCode::ResourceExhausted, over.to_string()));
         }
-        let sent = request.body.len();
         let request = net::Request { method, target, headers, body: request.body };
-        let answer = self.parts.fetcher.send(&self.namespace, request).await;
-        let came = answer.as_ref().map_or(0, |answer| answer.body.len());
-        account.charge(Charge::Egress, (sent + came) as u64);
+        let moved = |bytes: usize| account.charge(Charge::Egress, bytes as u64);
+        let answer = self.parts.fetcher.send(&self.namespace, request, &moved).await;
         let mut answer = answer.map_err(fault::fetch)?;
         let mut body = Vec::from(answer.body);
-        for secret in &carried {
-            mask(&mut body, secret);
-            for (_, value) in &mut answer.headers {
-                mask(value, secret);
-            }
+        mask(&mut body, &carried);
+        for (_, value) in &mut answer.headers {
+            mask(value, &carried);
         }
         Ok(FetchResponse { status: answer.status, headers: answer.headers, body: Bytes::from(body) })
     }
@@ -68,11 +64,16 @@ impl OneCall {
     }
 }
 
-/// Makes what is a secret unreadable, without moving what stands beside it.
-fn mask(bytes: &mut [u8], secret: &[u8]) {
-    let found: Vec<usize> = memmem::find_iter(bytes, secret).collect();
-    for at in found {
-        if let Some(part) = bytes.get_mut(at..at + secret.len()) {
+/// Makes what is a secret unreadable, without moving what stands beside it. All are looked for before the first is taken
+/// out: one may be a part of another.
+fn mask(bytes: &mut [u8], secrets: &[Zeroizing<Vec<u8>>]) {
+    let all = |secret: &Zeroizing<Vec<u8>>| {
+        let length = secret.len();
+        memmem::find_iter(bytes, secret.as_slice()).map(|at| at..at + length).collect::<Vec<_>>()
+    };
+    let found: Vec<_> = secrets.iter().flat_map(all).collect();
+    for place in found {
+        if let Some(part) = bytes.get_mut(place) {
             part.fill(b'*');
         }
     }
@@ -84,13 +85,17 @@ mod tests {
 
     #[test]
     fn h09_a_secret_that_comes_back_is_masked() {
-        let masked = |text: &str| {
+        let masked_with = |text: &str, secrets: &[&str]| {
             let mut bytes = text.as_bytes().to_vec();
-            mask(&mut bytes, b"hunter2hunter2");
+            let secrets: Carried = secrets.iter().map(|secret| Zeroizing::new(secret.as_bytes().to_vec())).collect();
+            mask(&mut bytes, &secrets);
             String::from_utf8(bytes).unwrap()
         };
+        let masked = |text: &str| masked_with(text, &["hunter2hunter2"]);
         assert_eq!(masked("key=hunter2hunter2;hunter2hunter2"), "key=**************;**************");
         assert_eq!(masked("hunter2"), "hunter2");
         assert_eq!(masked(""), "");
+        assert_eq!(masked_with("a=key1-tail;", &["key1", "key1-tail"]), "a=*********;", "one begins as the other does");
+        assert_eq!(masked_with("a=key1-tail;", &["y1-t", "key1-tail"]), "a=*********;");
     }
 }

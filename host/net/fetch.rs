@@ -2,7 +2,7 @@
 
 use super::guard::Forbidden;
 use super::tls::Tls;
-use super::turns::Turns;
+use super::turns::{Turn, Turns};
 use super::{BadSetting, Config, FetchError, Guard, Target};
 use crate::domain::Namespace;
 use bytes::Bytes;
@@ -148,9 +148,16 @@ impl Fetcher {
     ///
     /// * `namespace`: whose turn it takes.
     /// * errors: see [`FetchError`]; after `Late` and `Answer` the request may have been carried out.
+    /// * `moved`: told of the request's bytes before it goes out and of the answer's as they come in, so that they count
+    ///   however it ends.
     /// * cancel: closes the connection.
-    pub async fn send(&self, namespace: &Namespace, request: Request) -> Result<Response, FetchError> {
-        let _turn = self.turns.take(namespace, self.most).ok_or(FetchError::Busy(self.most))?;
+    pub async fn send(
+        &self,
+        namespace: &Namespace,
+        request: Request,
+        moved: &(dyn Fn(usize) + Sync),
+    ) -> Result<Response, FetchError> {
+        let turn = Arc::new(self.turns.take(namespace, self.most).ok_or(FetchError::Busy(self.most))?);
         if request.body.len() > BODY_MAX {
             return Err(FetchError::TooLarge { what: "the request's body", most: BODY_MAX });
         }
@@ -158,27 +165,33 @@ impl Fetcher {
         if request.headers.len() > HEADERS_MAX || bytes > HEADER_BYTES_MAX {
             return Err(FetchError::TooLarge { what: "the request's head", most: HEADER_BYTES_MAX });
         }
-        let answer = timeout(Duration::from_secs(PATIENCE), self.exchange(request)).await;
+        moved(bytes + request.body.len());
+        let answer = timeout(Duration::from_secs(PATIENCE), self.exchange(&turn, request, moved)).await;
         answer.map_err(|_| FetchError::Late(PATIENCE))?
     }
 
-    async fn exchange(&self, request: Request) -> Result<Response, FetchError> {
-        let addresses = self.resolve(&request.target).await?;
+    async fn exchange(
+        &self,
+        turn: &Arc<Turn>,
+        request: Request,
+        moved: &(dyn Fn(usize) + Sync),
+    ) -> Result<Response, FetchError> {
+        let addresses = self.resolve(turn, &request.target).await?;
         let stream = connect(&addresses).await?;
         match request.target.scheme() {
             "https" => {
                 let stream = self.tls.connect(request.target.host(), stream).await?;
-                talk(stream, request).await
+                talk(stream, request, moved).await
             }
-            _ => talk(stream, request).await,
+            _ => talk(stream, request, moved).await,
         }
     }
 
     /// The addresses of the target, all of which may be reached.
-    async fn resolve(&self, target: &Target) -> Result<Vec<SocketAddr>, FetchError> {
+    async fn resolve(&self, turn: &Arc<Turn>, target: &Target) -> Result<Vec<SocketAddr>, FetchError> {
         let addresses = match target.literal() {
             Some(literal) => vec![SocketAddr::new(literal, target.port())],
-            None => self.look_up(target.host().to_owned(), target.port()).await?,
+            None => self.look_up(Arc::clone(turn), target.host().to_owned(), target.port()).await?,
         };
         if addresses.is_empty() {
             return Err(FetchError::Resolve);
@@ -190,11 +203,13 @@ impl Fetcher {
         }
     }
 
-    async fn look_up(&self, host: String, port: u16) -> Result<Vec<SocketAddr>, FetchError> {
+    /// * `own`: the namespace's turn. It has no other while a thread looks a name up for it, so that names that nobody
+    ///   answers for do not take every thread.
+    async fn look_up(&self, own: Arc<Turn>, host: String, port: u16) -> Result<Vec<SocketAddr>, FetchError> {
         let turn = Arc::clone(&self.lookups).acquire_owned().await.map_err(|_| FetchError::Resolve)?;
         let look = move || {
             // Held by the thread, not by who waits: a resolver that hangs keeps its thread.
-            let _turn = turn;
+            let _turns = (own, turn);
             (host.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<_>>)
         };
         let found = tokio::task::spawn_blocking(look).await.map_err(|_| FetchError::Resolve)?;
@@ -213,7 +228,7 @@ async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, FetchError> {
     Err(FetchError::Connect)
 }
 
-async fn talk<S>(stream: S, request: Request) -> Result<Response, FetchError>
+async fn talk<S>(stream: S, request: Request, moved: &(dyn Fn(usize) + Sync)) -> Result<Response, FetchError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -225,6 +240,10 @@ where
     let answer = async {
         let response = sender.send_request(request).await.map_err(broken)?;
         let (head, body) = response.into_parts();
+        let body = body.map_frame(|frame| {
+            moved(frame.data_ref().map_or(0, Bytes::len));
+            frame
+        });
         let body = Limited::new(body, BODY_MAX).collect().await.map_err(|why| match why.is::<LengthLimitError>() {
             true => FetchError::TooLarge { what: "the answer's body", most: BODY_MAX },
             false => FetchError::Answer,

@@ -4,7 +4,7 @@ use super::Config;
 use super::compile::Compiler;
 use super::imports::{self, Guest};
 use super::store_file::CompiledStore;
-use crate::domain::{Accounts, Charge, Digest, Kind, Namespace, Start, one_line};
+use crate::domain::{Account, Accounts, Charge, Digest, Kind, Namespace, Start, one_line};
 use crate::exec::compile::Compiled;
 use crate::exec::load::{Loaded, blocking, read};
 use crate::exec::{Code, ExecError};
@@ -12,6 +12,8 @@ use crate::lifecycle::Lifecycle;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio::time::Instant;
 use wasmtime::Engine;
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker};
 use wasmtime_wasi::p2::bindings::CommandPre;
@@ -168,10 +170,11 @@ impl Shared {
         let turn = self.compiler.turn(namespace).await?;
         over()?; // those before it in the queue have spent since
         let bytes = read(code).await?;
+        let bill = account.map(Bill::new);
         let Compiled { code: machine_code, took } = self.compiler.compile(turn, bytes).await?;
         self.compiled.fetch_add(1, Ordering::Relaxed);
-        if let Some(account) = account {
-            account.charge(Charge::Compile, u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+        if let Some(bill) = bill {
+            bill.settle(took);
         }
         let (shared, digest) = (Arc::clone(self), code.digest);
         let opened = blocking(move || {
@@ -216,5 +219,85 @@ impl Shared {
         } else {
             ExecError::Imports(missing)
         }
+    }
+}
+
+/// Charges what compiling took, however it ends: what fails at its limit has cost the most.
+struct Bill {
+    account: Arc<dyn Account>,
+    began: Instant,
+    took: Option<Duration>,
+}
+
+impl Bill {
+    fn new(account: Arc<dyn Account>) -> Self {
+        Self { account, began: Instant::now(), took: None }
+    }
+
+    /// * `took`: of a processor.
+    fn settle(mut self, took: Duration) {
+        self.took = Some(took);
+    }
+}
+
+impl Drop for Bill {
+    /// What failed or was given up says not what it took: the time that passed, which is a few times that at most.
+    fn drop(&mut self) {
+        let took = self.took.unwrap_or_else(|| self.began.elapsed());
+        self.account.charge(Charge::Compile, u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Ceiling, Exceeded, Unlimited};
+
+    #[derive(Debug, Default)]
+    struct Books(AtomicU64);
+
+    impl Account for Books {
+        fn weight(&self) -> u32 {
+            1
+        }
+
+        fn take_memory(&self, _bytes: u64) -> Result<(), Exceeded> {
+            Ok(())
+        }
+
+        fn give_memory(&self, _bytes: u64) {}
+
+        fn charge(&self, what: Charge, amount: u64) {
+            assert!(matches!(what, Charge::Compile));
+            self.0.fetch_add(amount, Ordering::Relaxed);
+        }
+
+        fn over(&self, _what: Charge) -> Option<Exceeded> {
+            None
+        }
+
+        fn far_over(&self, _what: Charge) -> Option<Exceeded> {
+            None
+        }
+
+        fn ceiling(&self) -> Ceiling {
+            Unlimited.ceiling()
+        }
+    }
+
+    #[test]
+    fn w03_a_compile_that_fails_is_charged_too() {
+        let books = Arc::new(Books::default());
+        let half_a_minute_ago = || {
+            let bill = Bill::new(Arc::<Books>::clone(&books));
+            let began = bill.began.checked_sub(Duration::from_secs(30)).unwrap();
+            Bill { began, took: None, account: Arc::<Books>::clone(&books) }
+        };
+        drop(half_a_minute_ago());
+        assert!(books.0.swap(0, Ordering::Relaxed) >= 30_000_000_000);
+        let bill = half_a_minute_ago();
+        books.0.store(0, Ordering::Relaxed); // of what the time was taken from
+        bill.settle(Duration::from_secs(7));
+        assert_eq!(books.0.load(Ordering::Relaxed), 7_000_000_000, "what it says it took, once");
     }
 }

@@ -3,6 +3,9 @@
 //! A runtime polls what is ready first in, first out: a namespace with a hundred guests would get a hundred turns for
 //! another's one. Here a guest takes a slot of a fair queue for each poll, of as many as there are cores, and its
 //! namespace is charged for the time. Where nobody waits that costs two short locks.
+//!
+//! A guest that a guest has called is polled within its caller's step, and uses its caller's turn. With one of its own
+//! it could be handed the last turn while its caller, who alone can poll it, waits for one: nobody would run again.
 
 use super::super::BoxFuture;
 use super::super::slots::{Asked, Slots, Waiting};
@@ -19,6 +22,27 @@ use tokio::time::Instant;
 pub(super) struct Owner {
     pub(super) namespace: Namespace,
     pub(super) account: Arc<dyn Account>,
+}
+
+thread_local! {
+    /// Whether this thread is inside of a guest's step.
+    static STEPPING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A step of a guest on this thread, over on drop.
+struct Step;
+
+impl Step {
+    /// `None` inside of another.
+    fn begin() -> Option<Self> {
+        STEPPING.with(|stepping| !stepping.replace(true)).then_some(Self)
+    }
+}
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        STEPPING.with(|stepping| stepping.set(false));
+    }
 }
 
 /// A guest that runs a step at a time.
@@ -40,36 +64,15 @@ impl<T> Stepped<T> {
     }
 }
 
-thread_local! {
-    /// Whether this thread polls a guest that has a turn. A guest that another one calls is polled inside of it, as part
-    /// of its turn: if it asked for one of its own, a chain of calls as long as there are turns would wait for itself.
-    static IN_TURN: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Sets the mark while it lives, also while a panic passes.
-struct Mark;
-
-impl Mark {
-    fn set() -> Self {
-        IN_TURN.set(true);
-        Self
-    }
-}
-
-impl Drop for Mark {
-    fn drop(&mut self) {
-        IN_TURN.set(false);
-    }
-}
-
 impl<T> Future for Stepped<T> {
     type Output = Result<T, ExecError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        if IN_TURN.get() {
+        let Some(_step) = Step::begin() else {
+            // Its caller has the turn and is charged: both are of one namespace.
             return this.guest.as_mut().poll(cx);
-        }
+        };
         let turn = match &mut this.waiting {
             Some(waiting) => ready!(Pin::new(waiting).poll(cx)),
             None => match this.turns.ask(&this.owner.namespace, this.owner.account.weight()) {
@@ -89,12 +92,51 @@ impl<T> Future for Stepped<T> {
             return Poll::Ready(Err(over.into()));
         }
         let began = Instant::now();
-        let polled = {
-            let _mark = Mark::set();
-            this.guest.as_mut().poll(cx)
-        };
+        let polled = this.guest.as_mut().poll(cx);
         this.owner.account.charge(Charge::Cpu, u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
         drop(turn);
         polled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Unlimited;
+    use futures_util::FutureExt as _;
+    use std::time::Duration;
+
+    fn stepped(turns: &Slots, guest: BoxFuture<'static, Result<u32, ExecError>>) -> Stepped<u32> {
+        let owner = Owner { namespace: "acme".parse().unwrap(), account: Arc::new(Unlimited) };
+        Stepped::new(guest, owner, turns.clone())
+    }
+
+    #[tokio::test]
+    async fn guests_that_call_guests_need_one_turn_together() {
+        let turns = Slots::with_reserve(1, 10, 0);
+        let inner = stepped(
+            &turns,
+            Box::pin(async {
+                tokio::task::yield_now().await;
+                Ok(7)
+            }),
+        );
+        let outer = stepped(&turns, Box::pin(inner));
+        let answer = tokio::time::timeout(Duration::from_secs(5), outer).await.expect("nobody waits for himself");
+        assert_eq!(answer.unwrap(), 7);
+        assert_eq!(turns.running(), 0);
+        assert!(Step::begin().is_some(), "no step is left behind");
+    }
+
+    #[tokio::test]
+    async fn a_turn_that_came_is_given_on_where_the_guest_is_dropped() {
+        let turns = Slots::with_reserve(1, 10, 0);
+        let held = turns.take(&"acme".parse().unwrap(), 1).await.unwrap();
+        let mut waiting = Box::pin(stepped(&turns, Box::pin(async { Ok(1) })));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        drop(held); // the turn is its, and it is not polled again
+        assert_eq!(turns.running(), 1);
+        drop(waiting);
+        assert_eq!(turns.running(), 0);
     }
 }
