@@ -7,6 +7,7 @@ use std::fs::{File, Metadata, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Why a data folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +51,7 @@ pub struct DataFolder {
 impl DataFolder {
     /// Makes the folder if it is missing, private to this user, and locks it.
     ///
-    /// * errors: `Locked` at once if another process has it; the lock goes with the process, however it ends.
+    /// * errors: `Locked` if another process has it; the lock goes with the process, however it ends.
     pub fn open(root: &Path) -> Result<Self, DataError> {
         let io = |what| move |why| DataError::Io { what, why };
         if !root.exists() {
@@ -62,10 +63,8 @@ impl DataFolder {
             return Err(DataError::NotPrivate(root.to_owned()));
         }
         let lock = private().create(true).truncate(false).open(root.join("node.lock")).map_err(io("open the lock"))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(DataError::Locked(root.to_owned())),
-            Err(TryLockError::Error(why)) => return Err(io("take the lock")(why)),
+        if !take(&lock).map_err(io("take the lock"))? {
+            return Err(DataError::Locked(root.to_owned()));
         }
         let key = key(&root.join("node.key"))?;
         let id = id(&root.join("node.id"))?;
@@ -166,6 +165,23 @@ fn id(path: &Path) -> Result<String, DataError> {
     let content = read_or_make(path, fresh).map_err(|why| DataError::Io { what: "read the node's id", why })?;
     let id = String::from_utf8(content).ok().filter(|id| uuid::Uuid::try_parse(id).is_ok());
     id.ok_or_else(|| DataError::Damaged(path.to_owned()))
+}
+
+/// How often, and how long, a lock that is taken is waited for. A fifth of a second in all: whoever gave it back may have
+/// started a child just then, which has the lock as well until it runs a program of its own.
+const TRIES: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Takes the lock, unless somebody has it.
+fn take(lock: &File) -> io::Result<bool> {
+    for _ in 0..TRIES {
+        match lock.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
+            Err(TryLockError::Error(why)) => return Err(why),
+        }
+    }
+    Ok(false)
 }
 
 #[cfg(test)]

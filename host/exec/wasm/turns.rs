@@ -35,7 +35,8 @@ struct Step;
 impl Step {
     /// `None` inside of another.
     fn begin() -> Option<Self> {
-        STEPPING.with(|stepping| !stepping.replace(true)).then_some(Self)
+        // Not `then_some`: one that is made and thrown away would end the step that is on.
+        STEPPING.with(|stepping| !stepping.replace(true)).then(|| Self)
     }
 }
 
@@ -121,7 +122,8 @@ mod tests {
                 Ok(7)
             }),
         );
-        let outer = stepped(&turns, Box::pin(inner));
+        // A chain of three: the one in the middle must not end its caller's step.
+        let outer = stepped(&turns, Box::pin(stepped(&turns, Box::pin(inner))));
         let answer = tokio::time::timeout(Duration::from_secs(5), outer).await.expect("nobody waits for himself");
         assert_eq!(answer.unwrap(), 7);
         assert_eq!(turns.running(), 0);
