@@ -5,7 +5,7 @@
 //! ```
 //!
 //! A compiler is large and its input hostile. So it runs where it can do nothing: no files, no network, no other process,
-//! one thread, bounded processor time and memory ([`confine`]). One that hangs, aborts or explodes costs its tenant one
+//! one thread, bounded processor time and memory (`confine`). One that hangs, aborts or explodes costs its tenant one
 //! deployment. What comes back is bounded in size and read as an answer to one question only.
 //!
 //! What this does not give: machine code runs in the node's process, so a compiler that its input has taken over could
