@@ -87,7 +87,7 @@ fn admin(data: &Path) -> Result<String, Failure> {
     let output = command.output()?;
     let said: serde_json::Value = serde_json::from_slice(&output.stdout)
         .map_err(|_| format!("no key: {}", String::from_utf8_lossy(&output.stderr)))?;
-    Ok(said["key"].as_str().ok_or("no key in the answer")?.to_owned())
+    Ok(said["secret"].as_str().ok_or("no key in the answer")?.to_owned())
 }
 
 /// Both plugins, in both namespaces.
