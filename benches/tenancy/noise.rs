@@ -1,7 +1,7 @@
 //! The neighbour: this program again, as a process of its own that gives way, so that what is measured is the node's
 //! fairness and not its client's.
 
-use crate::client::{Caller, HELLO, Message, Sin};
+use crate::client::{Caller, HELLO, Hello, Sin};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ pub(crate) async fn make(address: &str, what: &str, token: Option<&str>) -> Resu
         tasks.spawn(async move {
             loop {
                 let ended = match amount {
-                    None => caller.call(HELLO, Message::default(), Duration::from_secs(5)).await,
+                    None => caller.call(HELLO, Hello::default(), Duration::from_secs(5)).await,
                     Some(amount) => {
                         let text = "a sin".to_owned();
                         caller.call(&path, Sin { amount, text }, PATIENCE).await

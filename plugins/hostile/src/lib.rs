@@ -47,10 +47,6 @@ impl Hostile for Enemy {
         done(deeper(order.amount))
     }
 
-    fn poll_many(_: &Context, order: Order) -> Result<Report, Fault> {
-        done(node::poll_many(order.amount))
-    }
-
     fn poll_nothing(_: &Context, order: Order) -> Result<Report, Fault> {
         done((0..order.amount).map(|_| node::poll_nothing()).sum())
     }

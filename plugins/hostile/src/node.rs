@@ -1,21 +1,14 @@
 //! What takes a call into the node. On other targets it is tame.
 
 #[cfg(target_family = "wasm")]
-pub(crate) use wasm::{now, poll_many, poll_nothing, trap};
+pub(crate) use wasm::{now, poll_nothing, trap};
 
 #[cfg(target_family = "wasm")]
 mod wasm {
     use wasip2::clocks::monotonic_clock;
-    use wasip2::io::poll::{Pollable, poll};
 
     pub(crate) fn now() -> u64 {
         monotonic_clock::now()
-    }
-
-    pub(crate) fn poll_many(amount: u64) -> u64 {
-        let never = monotonic_clock::subscribe_duration(u64::MAX);
-        let all: Vec<&Pollable> = (0..amount).map(|_| &never).collect();
-        poll(&all).len() as u64
     }
 
     pub(crate) fn poll_nothing() -> u64 {
@@ -34,11 +27,6 @@ pub(crate) fn now() -> u64 {
     use std::time::{SystemTime, UNIX_EPOCH};
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.ok().and_then(|since| u64::try_from(since.as_nanos()).ok()).unwrap_or_default()
-}
-
-#[cfg(not(target_family = "wasm"))]
-pub(crate) fn poll_many(amount: u64) -> u64 {
-    amount
 }
 
 #[cfg(not(target_family = "wasm"))]

@@ -298,21 +298,19 @@ async fn r10(t: &Target) -> Verdict {
         let wire = t.fresh()?;
         for n in 0..20 {
             let wire = wire.clone();
-            let hostile = (chunk + n) % 2 == 0;
-            let (plugin, service, method, kind) = match hostile {
-                true => (&t.guests.misbehave, "misbehave.v1.Misbehave", "Spin", "misbehave.v1.Sin"),
-                false => (&t.guests.hostile, "hostile.v1.Hostile", "PollMany", "hostile.v1.Order"),
-            };
-            let input = crate::target::any(kind, &crate::messages::Sin { amount: 8, text: String::new() });
+            let method = if (chunk + n) % 2 == 0 { "Spin" } else { "PollMany" };
+            let sin = crate::messages::Sin { amount: 8, text: String::new() };
+            let input = crate::target::any("misbehave.v1.Sin", &sin);
+            let code = format!("sha256:{}", t.guests.misbehave.artifact.digest);
             let request = collector::rpc::pb::ServeRequest {
                 namespace: t.namespace.clone(),
                 service: Some(collector::rpc::pb::ServiceTypeRef {
                     namespace: String::new(),
-                    service_name: service.into(),
+                    service_name: "misbehave.v1.Misbehave".into(),
                 }),
                 method_name: method.into(),
                 input: Some(input),
-                service_def: Some(ServiceDef::ServiceUri(format!("sha256:{}", plugin.artifact.digest))),
+                service_def: Some(ServiceDef::ServiceUri(code)),
                 ..Default::default()
             };
             let moment = Duration::from_micros(random() % 30_000);
