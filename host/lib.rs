@@ -13,6 +13,7 @@ pub mod domain;
 pub mod exec;
 mod guest_calls;
 pub mod lifecycle;
+pub mod mesh;
 pub mod net;
 pub mod node;
 pub mod registry;

@@ -17,22 +17,27 @@ const WARMING: Duration = Duration::from_millis(500);
 /// * `calls`: of the quiet namespace beside each neighbour.
 /// * `token`: good for both namespaces.
 pub(crate) async fn run(address: &str, token: Option<&str>, calls: usize, quick: bool) -> Result<Vec<Row>, Failure> {
-    let quiet = Caller::connect(address, "quiet", token)?;
     let mut rows = Vec::new();
-    listen(&quiet, 100).await?;
     let sins = SINS.iter().map(|(name, _)| *name);
     for what in ["Hello"].into_iter().chain(sins).take(if quick { 2 } else { usize::MAX }) {
-        // A baseline for each, so that whatever else the machine does meets both.
-        let alone = listen(&quiet, calls).await?;
-        let noisy = {
-            let _neighbour = Neighbour::start(address, token, what)?;
-            tokio::time::sleep(WARMING).await;
-            listen(&quiet, calls).await?
-        };
-        tokio::time::sleep(WARMING).await;
-        rows.push(row(what, &alone, &noisy));
+        rows.push(beside(address, token, calls, what).await?);
     }
     Ok(rows)
+}
+
+/// Beside one of them.
+pub(crate) async fn beside(address: &str, token: Option<&str>, calls: usize, what: &str) -> Result<Row, Failure> {
+    let quiet = Caller::connect(address, "quiet", token)?;
+    listen(&quiet, 100).await?;
+    // A baseline for each, so that whatever else the machine does meets both.
+    let alone = listen(&quiet, calls).await?;
+    let noisy = {
+        let _neighbour = Neighbour::start(address, token, what)?;
+        tokio::time::sleep(WARMING).await;
+        listen(&quiet, calls).await?
+    };
+    tokio::time::sleep(WARMING).await;
+    Ok(row(what, &alone, &noisy))
 }
 
 async fn listen(quiet: &Caller, calls: usize) -> Result<Vec<Ended>, Failure> {

@@ -51,6 +51,10 @@ fn main() -> Result<(), Failure> {
         return runtime.block_on(noise::make(address, what, rest.first().map(String::as_str)));
     }
     let size = if args.iter().any(|arg| arg == "--quick") { QUICK } else { FULL };
+    if let Some(at) = args.iter().position(|arg| arg == "--beside") {
+        let what = args.get(at + 1).ok_or("--beside METHOD")?;
+        return runtime.block_on(beside(&size, what));
+    }
     runtime.block_on(run(&size))
 }
 
@@ -78,6 +82,20 @@ async fn run(size: &Size) -> Result<(), Failure> {
     deploy(&node.address, Some(&keys[1]), &plugins).await?;
     rows.push(limits::overload(&node.address, Some(&keys[1]), size.load).await?);
     report::print("tenancy", &rows)
+}
+
+/// One neighbour only, for whoever works on fairness.
+async fn beside(size: &Size, what: &str) -> Result<(), Failure> {
+    let built = plugins::built(&["greeter", "misbehave"], false)?;
+    let plugins = [PluginFile::read(&built["greeter"])?, PluginFile::read(&built["misbehave"])?];
+    let data = tempfile::tempdir()?;
+    let key = admin(data.path())?;
+    let node = Process::node(data.path(), &["auth.mode=required"])?;
+    deploy(&node.address, Some(&key), &plugins).await?;
+    for _ in 0..size.rounds.min(3) {
+        report::print("tenancy-beside", &[fair::beside(&node.address, Some(&key), size.quiet, what).await?])?;
+    }
+    Ok(())
 }
 
 /// A key that may do everything, made before the node starts.

@@ -21,7 +21,9 @@ pub use digest::{Digest, DigestError};
 pub use image::{ImageError, ImageRef, is_repository};
 pub use limits::{Limits, LimitsError};
 pub use list::list;
-pub use names::{CollectionName, DeploymentName, MethodName, NameError, Namespace, RecordId, SecretName, ServiceName};
+pub use names::{
+    CollectionName, CollectorId, DeploymentName, MethodName, NameError, Namespace, RecordId, SecretName, ServiceName,
+};
 pub use outcome::{Fault, FaultCode, Outcome, Receipt, Start};
 pub use page::{BadToken, PageTokens};
 pub use recency::Recency;

@@ -89,6 +89,11 @@ name!(
     |raw| check_label(raw, 128)
 );
 name!(
+    /// Id of a collector, its own or a peer's: a namespace's grammar. A collector makes a UUID at its first start.
+    CollectorId,
+    |raw| check_label(raw, 63)
+);
+name!(
     /// Name of a secret within its namespace: a namespace's grammar.
     SecretName,
     |raw| check_label(raw, 63)

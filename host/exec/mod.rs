@@ -13,6 +13,7 @@ pub mod host_calls;
 mod load;
 mod log;
 pub mod memexec;
+mod priority;
 mod sandbox;
 mod slots;
 mod stop;

@@ -17,7 +17,8 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("registry", vec!["domain", "tenancy", "store", "lifecycle"]),
         ("dispatch", vec!["domain", "tenancy", "registry", "exec", "store", "lifecycle"]),
         ("collections", vec!["domain", "tenancy", "registry", "dispatch", "store", "lifecycle"]),
-        ("rpc", vec!["domain", "tenancy", "registry", "dispatch", "exec", "store", "lifecycle", "collections"]),
+        ("mesh", vec!["domain", "tenancy", "store", "lifecycle"]),
+        ("rpc", vec!["domain", "tenancy", "registry", "dispatch", "exec", "store", "lifecycle", "collections", "mesh"]),
         (
             "guest_calls",
             vec!["domain", "tenancy", "registry", "dispatch", "exec", "store", "lifecycle", "collections", "net"],

@@ -1,7 +1,6 @@
 //! What the compiler's process gives up before it sees a byte of the component.
 
-use crate::exec::sandbox;
-use crate::exec::wasm::NICENESS;
+use crate::exec::{priority, sandbox};
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _, RulesetError, Scope,
 };
@@ -50,7 +49,7 @@ const ALLOWED: &[c_long] = &[
 /// * errors: the step that this machine does not let it take, for operators.
 pub(super) fn confine(cpu_seconds: u64, memory_bytes: u64) -> Result<(), String> {
     // Its tenant waits, others work: as the slow lane of guests. Where it fails nothing is lost but fairness.
-    let _ = rustix::process::setpriority_process(None, NICENESS);
+    priority::lower();
     // What the kernel ends first when memory is short: this, not the node.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     let limits = [

@@ -1,12 +1,12 @@
 //! The compiler: few at a time, the namespaces in turns, in a process of its own unless the operator says otherwise.
 
 use super::Config;
-use super::lanes::lower_priority;
 use super::store_file::name_of;
 use crate::domain::{Namespace, one_line};
 use crate::exec::ExecError;
 use crate::exec::compile::{self, Compiled, Recipe, Turn, Turns};
 use crate::exec::load::blocking;
+use crate::exec::priority;
 use crate::lifecycle::Lifecycle;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -37,7 +37,7 @@ impl Compiler {
             false => {
                 let threads = rayon::ThreadPoolBuilder::new()
                     .thread_name(|n| format!("compile-{n}"))
-                    .start_handler(|_| lower_priority())
+                    .start_handler(|_| priority::lower())
                     .build()?;
                 Way::Here(engine, Arc::new(threads))
             }

@@ -5,6 +5,7 @@ use super::imports::{CoarseMonotonic, CoarseWall, Fault as WitFault, Guest};
 use super::limiter::{Limiter, MemoryBudget};
 use super::programs::{Entry, Handler, Program};
 use super::stdio::{ReplyBuffer, Sink};
+use super::ticker::TICK;
 use super::verdict::{Verdict, reply_too_large};
 use crate::domain::{Account, Fault};
 use crate::exec::command::{self, End};
@@ -13,6 +14,7 @@ use crate::exec::{ExecError, Job, Streams};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::time::Instant;
 use wasmtime::component::{
     ComponentExportIndex, ComponentNamedList, ComponentType, Lift, Lower, Resource, ResourceTable,
@@ -207,8 +209,9 @@ impl Invocation {
             store.set_fuel(fuel).map_err(ExecError::internal)?;
         }
         let (meter, given) = (Arc::clone(&self.meter), self.fuel);
-        // The first tick may come at once; the second says that a whole one was used up.
-        store.set_epoch_deadline(2);
+        // The first tick may come at once; the second says that a whole one has passed.
+        store.set_epoch_deadline(1);
+        let mut since = None;
         store.epoch_deadline_callback(move |mut guest| {
             // Touches counters only: the guest may be in the middle of a bulk operation.
             if let Some(given) = given {
@@ -216,7 +219,15 @@ impl Invocation {
             }
             // Ticks that passed while it waited are none of its own; it let the thread go, so it begins anew.
             if guest.data_mut().pace.take_wait() {
-                return Ok(UpdateDeadline::Continue(2));
+                since = None;
+                return Ok(UpdateDeadline::Continue(1));
+            }
+            // Nor are those while the machine had other things to do than this thread.
+            if meter.yields.load(Ordering::Relaxed) == 0 {
+                let now = thread_time();
+                if now.saturating_sub(*since.get_or_insert(now)) < TICK / 2 {
+                    return Ok(UpdateDeadline::Continue(1));
+                }
             }
             meter.yields.fetch_add(1, Ordering::Relaxed);
             Ok(UpdateDeadline::Yield(1))
@@ -257,6 +268,12 @@ impl Invocation {
         };
         verdict.of(why)
     }
+}
+
+/// Processor time of the calling thread. Until its first yield a guest stays on one.
+fn thread_time() -> Duration {
+    let spent = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(spent).unwrap_or_default()
 }
 
 /// Makes an instance and calls one of its exports.

@@ -18,19 +18,20 @@ mod exchange;
 mod host_calls;
 mod imports;
 mod invoke;
+mod lane;
 mod lanes;
 mod limiter;
 mod programs;
+mod quick;
 mod stdio;
+mod steps;
 mod store_file;
 mod ticker;
-mod turns;
 mod verdict;
 
 pub use config::Config;
 pub(in crate::exec) use engine::compiling_engine;
 pub use imports::{Import, import};
-pub(in crate::exec) use lanes::NICENESS;
 pub(in crate::exec) use store_file::name_of;
 
 use super::slots::{Slot, Slots};
@@ -46,10 +47,10 @@ use programs::{Program, Programs};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use steps::Owner;
 use ticker::Ticker;
 use tokio::time::Instant;
 use tracing::Instrument as _;
-use turns::Owner;
 
 /// Whether the engine can run on this machine as it is configured, and compile for it.
 ///
@@ -111,7 +112,7 @@ impl WasmExecutor {
         Ok(Self {
             ticker: Ticker::start(engine.clone())?,
             programs: Programs::new(&engine, &config, folder, node_key, lifecycle.clone())?,
-            lanes: Lanes::start(config.slots)?,
+            lanes: Lanes::start()?,
             memory: Arc::new(MemoryBudget::new(config.total_memory_mib << 20)),
             slots: Slots::new(config.slots, config.queue),
             nested: (0..DEPTH_MAX).map(|_level| Slots::new(config.nested, config.queue)).collect(),

@@ -1,0 +1,79 @@
+//! Other collectors: which there are, what each of them serves, and where a call goes.
+//!
+//! ```text
+//! link (rpc) -> Offers -> Topology (one immutable value, swapped whole) -> route (pure) -> forward (rpc)
+//! ```
+//!
+//! A link is one way: the side that dials learns what the other serves, and may hand it calls. Two collectors that both
+//! want that have a link each. Connections are `rpc`'s: nothing here knows gRPC. Source: semantics.md section 5,
+//! threats.md B11.
+
+mod offer;
+mod peer;
+mod topology;
+
+pub use offer::{Change, Offer, OfferedMethod, Served};
+pub use peer::{Busy, Peer};
+pub use topology::{OFFERS_MAX, Topology};
+
+use crate::domain::CollectorId;
+use arc_swap::ArcSwap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What this collector knows of others. Clones share it.
+#[derive(Clone)]
+pub struct Mesh(Arc<Known>);
+
+struct Known {
+    own: CollectorId,
+    topology: ArcSwap<Topology>,
+    /// Held while a new topology is worked out.
+    changing: Mutex<()>,
+}
+
+impl fmt::Debug for Mesh {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mesh").field("own", &self.0.own).finish_non_exhaustive()
+    }
+}
+
+impl Mesh {
+    /// * `own`: this collector's id.
+    pub fn new(own: CollectorId) -> Self {
+        Self(Arc::new(Known { own, topology: ArcSwap::default(), changing: Mutex::new(()) }))
+    }
+
+    /// This collector's id.
+    pub fn own(&self) -> &CollectorId {
+        &self.0.own
+    }
+
+    /// Everything as it is now.
+    pub fn topology(&self) -> Arc<Topology> {
+        self.0.topology.load_full()
+    }
+
+    /// A link to `peer` is up. What it offered over an earlier one is forgotten.
+    pub fn linked(&self, peer: Peer) -> Arc<Peer> {
+        let peer = Arc::new(peer);
+        self.change(|topology| topology.with(Arc::clone(&peer)));
+        peer
+    }
+
+    /// What a linked peer serves has changed. From one that is not linked any more it changes nothing.
+    pub fn offered(&self, peer: &Arc<Peer>, changes: Vec<Change>) {
+        self.change(|topology| topology.offered(peer, changes));
+    }
+
+    /// The link is gone. If there is a newer one to the same collector that stays.
+    pub fn lost(&self, peer: &Arc<Peer>) {
+        self.change(|topology| topology.without(peer));
+    }
+
+    fn change(&self, change: impl FnOnce(&Topology) -> Topology) {
+        let _one = self.0.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = change(&self.0.topology.load());
+        self.0.topology.store(Arc::new(next));
+    }
+}

@@ -1,0 +1,46 @@
+//! What a collector says that it serves.
+
+use crate::domain::{Digest, Namespace};
+use std::sync::Arc;
+
+/// One service in one namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offer {
+    /// Which.
+    pub what: Served,
+    /// Number of the version that is active there.
+    pub version: u32,
+    /// Its code; none for an image.
+    pub digest: Option<Digest>,
+    /// Its methods, by name.
+    pub methods: Vec<OfferedMethod>,
+}
+
+/// Names a service.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Served {
+    /// Where.
+    pub namespace: Namespace,
+    /// Full name.
+    pub service: Arc<str>,
+}
+
+/// A method, and which of the four kinds it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OfferedMethod {
+    /// Simple name.
+    pub name: Arc<str>,
+    /// Whether the client streams.
+    pub client_streaming: bool,
+    /// Whether the server does.
+    pub server_streaming: bool,
+}
+
+/// What is new.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// It serves this now, instead of what it served under the same name.
+    Put(Offer),
+    /// It serves this no more.
+    Remove(Served),
+}

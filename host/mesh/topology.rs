@@ -1,0 +1,199 @@
+//! Who serves what.
+
+use super::{Change, Offer, Peer, Served};
+use crate::domain::{CollectorId, Namespace};
+use std::sync::Arc;
+
+/// Services that are remembered of one peer; what it offers beyond that is passed over. 10,000: as many as one node is
+/// measured with; about 5 MB.
+pub const OFFERS_MAX: usize = 10_000;
+
+/// Everything known of linked peers. Never changes; a change makes another, which shares what is the same.
+#[derive(Debug, Clone, Default)]
+pub struct Topology {
+    peers: imbl::HashMap<CollectorId, Arc<Peer>>,
+    services: imbl::HashMap<Served, Arc<[(Arc<Peer>, Arc<Offer>)]>>,
+    /// By the last segment of their names.
+    short: imbl::HashMap<Served, Arc<[Arc<str>]>>,
+    offers: imbl::HashMap<CollectorId, usize>,
+}
+
+impl Topology {
+    /// All linked peers.
+    pub fn peers(&self) -> impl Iterator<Item = &Arc<Peer>> {
+        self.peers.values()
+    }
+
+    /// One of them.
+    pub fn peer(&self, id: &CollectorId) -> Option<&Arc<Peer>> {
+        self.peers.get(id)
+    }
+
+    /// Who serves the service with this full name.
+    pub fn servers(&self, what: &Served) -> &[(Arc<Peer>, Arc<Offer>)] {
+        self.services.get(what).map_or(&[], |all| all)
+    }
+
+    /// Full names of the services that this last segment may mean.
+    pub fn meant(&self, namespace: &Namespace, short: &str) -> &[Arc<str>] {
+        let key = Served { namespace: namespace.clone(), service: short.into() };
+        self.short.get(&key).map_or(&[], |all| all)
+    }
+
+    pub(super) fn with(&self, peer: Arc<Peer>) -> Self {
+        let mut next = match self.peers.get(&peer.id) {
+            Some(old) => self.without(&Arc::clone(old)),
+            None => self.clone(),
+        };
+        next.peers.insert(peer.id.clone(), peer);
+        next
+    }
+
+    pub(super) fn without(&self, peer: &Arc<Peer>) -> Self {
+        let mut next = self.clone();
+        if !self.has(peer) {
+            return next;
+        }
+        next.peers.remove(&peer.id);
+        next.offers.remove(&peer.id);
+        let theirs: Vec<Served> = self
+            .services
+            .iter()
+            .filter(|(_, all)| all.iter().any(|(one, _)| one.id == peer.id))
+            .map(|(what, _)| what.clone())
+            .collect();
+        for what in theirs {
+            next.remove(peer, &what);
+        }
+        next
+    }
+
+    pub(super) fn offered(&self, peer: &Arc<Peer>, changes: Vec<Change>) -> Self {
+        let mut next = self.clone();
+        if !self.has(peer) {
+            return next;
+        }
+        for change in changes {
+            match change {
+                Change::Put(offer) => next.put(peer, offer),
+                Change::Remove(what) => next.remove(peer, &what),
+            }
+        }
+        next
+    }
+
+    /// Whether it is the peer's newest link.
+    fn has(&self, peer: &Arc<Peer>) -> bool {
+        self.peers.get(&peer.id).is_some_and(|known| Arc::ptr_eq(known, peer))
+    }
+
+    fn put(&mut self, peer: &Arc<Peer>, offer: Offer) {
+        let what = offer.what.clone();
+        self.remove(peer, &what);
+        let count = self.offers.entry(peer.id.clone()).or_default();
+        if *count >= OFFERS_MAX {
+            return;
+        }
+        *count += 1;
+        let all = self.servers(&what).iter().cloned().chain([(Arc::clone(peer), Arc::new(offer))]).collect();
+        self.services.insert(what.clone(), all);
+        let key = short(&what);
+        let known = self.short.get(&key).map_or(&[][..], |all| all);
+        if !known.contains(&what.service) {
+            let all = known.iter().cloned().chain([Arc::clone(&what.service)]).collect();
+            self.short.insert(key, all);
+        }
+    }
+
+    fn remove(&mut self, peer: &Arc<Peer>, what: &Served) {
+        let all = self.servers(what);
+        if !all.iter().any(|(one, _)| one.id == peer.id) {
+            return;
+        }
+        let left: Arc<[_]> = all.iter().filter(|(one, _)| one.id != peer.id).cloned().collect();
+        if let Some(count) = self.offers.get_mut(&peer.id) {
+            *count = count.saturating_sub(1);
+        }
+        if !left.is_empty() {
+            self.services.insert(what.clone(), left);
+            return;
+        }
+        self.services.remove(what);
+        let key = short(what);
+        let names: Arc<[Arc<str>]> = self
+            .short
+            .get(&key)
+            .map_or(&[][..], |all| all)
+            .iter()
+            .filter(|name| **name != what.service)
+            .cloned()
+            .collect();
+        match names.is_empty() {
+            true => self.short.remove(&key),
+            false => self.short.insert(key, names),
+        };
+    }
+}
+
+/// The same under the last segment of its name.
+fn short(what: &Served) -> Served {
+    let last = what.service.rsplit('.').next().unwrap_or_default();
+    Served { namespace: what.namespace.clone(), service: last.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(id: &str) -> Arc<Peer> {
+        Arc::new(Peer::new(id.parse().unwrap(), "127.0.0.1:1".into(), Vec::new()))
+    }
+
+    fn offer(service: &str, version: u32) -> Offer {
+        let what = Served { namespace: "acme".parse().unwrap(), service: service.into() };
+        Offer { what, version, digest: None, methods: Vec::new() }
+    }
+
+    fn serving(topology: &Topology, service: &str) -> Vec<(String, u32)> {
+        let all = topology.servers(&offer(service, 1).what).iter();
+        all.map(|(peer, offer)| (peer.id.to_string(), offer.version)).collect()
+    }
+
+    #[test]
+    fn offers_come_change_and_go_with_their_peer() {
+        let (a, b) = (peer("a"), peer("b"));
+        let topology = Topology::default().with(Arc::clone(&a)).with(Arc::clone(&b));
+        let topology = topology.offered(&a, vec![Change::Put(offer("x.v1.S", 1)), Change::Put(offer("y.v1.S", 1))]);
+        let topology = topology.offered(&b, vec![Change::Put(offer("x.v1.S", 1))]);
+        let topology = topology.offered(&b, vec![Change::Put(offer("x.v1.S", 2))]);
+        assert_eq!(serving(&topology, "x.v1.S"), [("a".into(), 1), ("b".into(), 2)]);
+        assert_eq!(topology.meant(&"acme".parse().unwrap(), "S").len(), 2);
+        let topology = topology.offered(&a, vec![Change::Remove(offer("y.v1.S", 1).what)]);
+        assert_eq!(topology.meant(&"acme".parse().unwrap(), "S").len(), 1);
+        let without = topology.without(&a);
+        assert_eq!(serving(&without, "x.v1.S"), [("b".into(), 2)]);
+        assert!(without.peer(&a.id).is_none() && topology.peer(&a.id).is_some());
+        let none = without.without(&b);
+        assert!(none.services.is_empty() && none.short.is_empty() && none.offers.is_empty());
+    }
+
+    #[test]
+    fn an_older_link_changes_nothing_of_a_newer_one() {
+        let (old, new) = (peer("a"), peer("a"));
+        let topology = Topology::default().with(Arc::clone(&old));
+        let topology = topology.offered(&old, vec![Change::Put(offer("x.v1.S", 1))]).with(Arc::clone(&new));
+        assert!(serving(&topology, "x.v1.S").is_empty());
+        let topology = topology.offered(&new, vec![Change::Put(offer("x.v1.S", 2))]);
+        let topology = topology.without(&old).offered(&old, vec![Change::Put(offer("y.v1.S", 1))]);
+        assert_eq!(serving(&topology, "x.v1.S"), [("a".into(), 2)]);
+        assert!(serving(&topology, "y.v1.S").is_empty());
+    }
+
+    #[test]
+    fn a_peer_that_offers_too_much_is_heard_up_to_a_point() {
+        let a = peer("a");
+        let many = (0..=OFFERS_MAX).map(|n| Change::Put(offer(&format!("x.v1.S{n}"), 1))).collect();
+        let topology = Topology::default().with(Arc::clone(&a)).offered(&a, many);
+        assert_eq!(topology.services.len(), OFFERS_MAX);
+    }
+}
