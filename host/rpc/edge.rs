@@ -6,7 +6,7 @@ use super::calls::{Calls, InFlight};
 use super::ended::Ended;
 use super::identify::{Peer, Unknown};
 use super::lifetime::Running;
-use super::status::{self, receipt_pairs};
+use super::status::{self, is_fleeting, receipt_pairs};
 use crate::domain::{BoxFuture, Deadline, Receipt, cut};
 use crate::tenancy::Caller;
 use bytes::Bytes;
@@ -289,7 +289,9 @@ impl HttpBody for Outgoing {
             if let Some(receipt) = self.receipt.take().and_then(|slot| slot.0.get().cloned()) {
                 let pairs = receipt_pairs(&receipt).into_iter();
                 trailers.extend(pairs.filter_map(|(key, value)| {
-                    Some((http::HeaderName::from_static(key), HeaderValue::try_from(value).ok()?))
+                    let mut value = HeaderValue::try_from(value).ok()?;
+                    value.set_sensitive(is_fleeting(key)); // to HTTP/2: never to be indexed
+                    Some((http::HeaderName::from_static(key), value))
                 }));
             }
         }

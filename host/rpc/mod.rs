@@ -6,6 +6,7 @@
 mod admission;
 mod builtin;
 mod calls;
+mod coalesce;
 mod codec;
 mod collection_repo;
 mod collection_service;

@@ -10,6 +10,7 @@
 
 use super::admission::{Admission, Closed, Place};
 use super::calls::Calls;
+use super::coalesce::Coalesced;
 use super::identify::{Identify, Peer, Visitor};
 use super::incoming::Whole;
 use super::lifetime::{Activity, Lifetime, Running, tend};
@@ -218,7 +219,7 @@ impl Host {
             let answer = answers.clone().answer(request, &visitor, running.begin());
             async { Ok::<_, Infallible>(answer.await) }
         });
-        let connection = self.builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection = self.builder.serve_connection(TokioIo::new(Coalesced::new(stream)), service).into_owned();
         tend(connection, self.lifetime, &activity, &self.drain).await
     }
 }

@@ -376,6 +376,12 @@ pub(super) fn receipt_pairs(receipt: &Receipt) -> Vec<(&'static str, String)> {
     pairs
 }
 
+/// Whether the value under this key is another one in every answer. HTTP/2 then has nothing to remember of it: an entry
+/// in its table would push out one that comes again.
+pub(super) fn is_fleeting(key: &str) -> bool {
+    matches!(key, "collector-queue-us" | "collector-run-us" | "collector-peak-memory-bytes" | "collector-fuel")
+}
+
 fn chain(why: &dyn std::error::Error) -> String {
     let mut text = why.to_string();
     let mut source = why.source();

@@ -1,0 +1,173 @@
+//! Answers that are ready together leave in one write.
+//!
+//! HTTP/2 flushes after every frame that it has; under load most of a node's time goes into those system calls. Here a
+//! flush waits for one turn of the run queue: what other calls of the same connection have to say by then goes along. A
+//! call that is alone waits for nobody: its turn comes at once.
+
+use bytes::{Buf as _, BytesMut};
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// What is gathered at most. 32 KiB: some hundred small answers. What is larger by itself is not copied.
+const GATHER_MAX: usize = 32 << 10;
+/// Writes from this size on go out as they are.
+const LARGE: usize = 8 << 10;
+
+/// A stream whose small writes are gathered until the next turn.
+#[derive(Debug)]
+pub(super) struct Coalesced<S> {
+    inner: S,
+    gathered: BytesMut,
+    /// A flush was asked for, and the turn that it waits for has begun.
+    waited: bool,
+}
+
+impl<S> Coalesced<S> {
+    pub(super) fn new(inner: S) -> Self {
+        Self { inner, gathered: BytesMut::new(), waited: false }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Coalesced<S> {
+    /// Writes out all that is gathered.
+    fn poll_empty(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.gathered.is_empty() {
+            let written = ready!(Pin::new(&mut self.inner).poll_write(cx, &self.gathered))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.gathered.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Coalesced<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Coalesced<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        if this.gathered.len() + buf.len() > GATHER_MAX || buf.len() >= LARGE {
+            ready!(this.poll_empty(cx))?;
+        }
+        if buf.len() >= LARGE {
+            return Pin::new(&mut this.inner).poll_write(cx, buf);
+        }
+        this.gathered.extend_from_slice(buf);
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        let size: usize = bufs.iter().map(|buf| buf.len()).sum();
+        if this.gathered.len() + size > GATHER_MAX || size >= LARGE {
+            ready!(this.poll_empty(cx))?;
+        }
+        if size >= LARGE {
+            return Pin::new(&mut this.inner).poll_write_vectored(cx, bufs);
+        }
+        for buf in bufs {
+            this.gathered.extend_from_slice(buf);
+        }
+        Poll::Ready(Ok(size))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true // several into one copy, whatever is beneath
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if !this.gathered.is_empty() && !this.waited {
+            this.waited = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        ready!(this.poll_empty(cx))?;
+        this.waited = false;
+        Pin::new(&mut this.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_empty(cx))?;
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt as _;
+    use std::sync::{Arc, Mutex};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    /// Writes down the sizes of what reaches it.
+    struct Sizes(Arc<Mutex<Vec<usize>>>);
+
+    impl AsyncWrite for Sizes {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            self.0.lock().unwrap().push(buf.len());
+            Poll::Ready(Ok(buf.len()))
+        }
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn small_writes_leave_together_and_large_ones_as_they_are() {
+        let sizes = Arc::new(Mutex::new(Vec::new()));
+        let mut stream = Coalesced::new(Sizes(Arc::clone(&sizes)));
+        for _ in 0..3 {
+            stream.write_all(&[1; 100]).await.unwrap();
+        }
+        assert!(stream.flush().now_or_never().is_none(), "a flush waits for its turn");
+        stream.write_all(&[1; 100]).await.unwrap();
+        stream.flush().await.unwrap();
+        assert_eq!(std::mem::take(&mut *sizes.lock().unwrap()), [400]);
+        stream.write_all(&[1; 10]).await.unwrap();
+        stream.write_all(&[1; LARGE]).await.unwrap();
+        assert_eq!(std::mem::take(&mut *sizes.lock().unwrap()), [10, LARGE]);
+        for _ in 0..GATHER_MAX / 1_000 + 1 {
+            stream.write_all(&[1; 1_000]).await.unwrap();
+        }
+        let gathered = std::mem::take(&mut *sizes.lock().unwrap());
+        assert!(matches!(gathered[..], [one] if one <= GATHER_MAX), "{gathered:?}");
+        stream.shutdown().await.unwrap();
+        assert_eq!(sizes.lock().unwrap().len(), 1, "nothing is left behind");
+    }
+
+    #[tokio::test]
+    async fn every_byte_arrives_in_order_through_a_narrow_pipe() {
+        let (near, mut far) = tokio::io::duplex(7);
+        let mut near = Coalesced::new(near);
+        let all: Vec<u8> = (0..40_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+        let sent = all.clone();
+        let writing = async move {
+            for (n, part) in sent.chunks(997).enumerate() {
+                near.write_all(part).await.unwrap();
+                if n % 3 == 0 {
+                    near.flush().await.unwrap();
+                }
+            }
+            near.shutdown().await.unwrap();
+        };
+        let mut got = Vec::new();
+        let (_, read) = tokio::join!(writing, far.read_to_end(&mut got));
+        read.unwrap();
+        assert!(got == all);
+    }
+}
