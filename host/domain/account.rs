@@ -132,7 +132,7 @@ pub trait Accounts: Send + Sync + fmt::Debug {
     fn of(&self, namespace: &Namespace) -> Arc<dyn Account>;
 
     /// How much it may keep, and what of it are files.
-    fn ceiling(&self, namespace: &Namespace) -> Ceiling {
+    fn room(&self, namespace: &Namespace) -> Ceiling {
         self.of(namespace).ceiling()
     }
 

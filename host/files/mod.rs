@@ -334,7 +334,7 @@ impl Files {
         let (inner, folder) = (Arc::clone(&self.0), folder.clone());
         let change = async move {
             let held = inner.store.footprint(&folder.namespace).await?;
-            let ceiling = inner.accounts.ceiling(&folder.namespace);
+            let ceiling = inner.accounts.room(&folder.namespace);
             let turn = inner.turn(&folder.namespace).await?;
             let lifecycle = inner.lifecycle.clone();
             // From here on it is done, whoever waits for it.

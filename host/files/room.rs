@@ -83,7 +83,7 @@ fn open(way: &Way<'_>, how: OFlags) -> Result<(File, Stat), FilesError> {
 
 pub(super) fn info(stat: &Stat) -> Info {
     let seconds = Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or_default());
-    let modified = seconds.saturating_add(Duration::from_nanos(u64::try_from(stat.st_mtime_nsec).unwrap_or_default()));
+    let modified = seconds.saturating_add(Duration::from_nanos(stat.st_mtime_nsec));
     Info {
         size: way::size(stat),
         modified: SystemTime::UNIX_EPOCH.checked_add(modified).unwrap_or(SystemTime::UNIX_EPOCH),

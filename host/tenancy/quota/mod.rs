@@ -143,7 +143,7 @@ impl Accounts for Quotas {
         self.space(namespace)
     }
 
-    fn ceiling(&self, namespace: &Namespace) -> Ceiling {
+    fn room(&self, namespace: &Namespace) -> Ceiling {
         Ceiling { files: self.files(namespace), ..self.space(namespace).ceiling() }
     }
 
@@ -302,12 +302,12 @@ mod tests {
         });
         let acme = name("acme");
         quotas.keeps(&acme, KeptFiles { count: 4, bytes: 1 << 19 });
-        let ceiling = Accounts::ceiling(&quotas, &acme);
+        let ceiling = quotas.room(&acme);
         assert_eq!(ceiling.over(6, 1 << 19, true), None, "at");
         assert_eq!(ceiling.over(7, 0, true).unwrap().quota, "stored_records");
         assert_eq!(ceiling.over(7, 0, false), None, "no more than there are");
         assert_eq!(ceiling.over(0, (1 << 19) + 1, false).unwrap().quota, "stored_mib");
-        assert_eq!(Accounts::ceiling(&quotas, &name("globex")).files, KeptFiles::default());
+        assert_eq!(quotas.room(&name("globex")).files, KeptFiles::default());
         quotas.keeps(&acme, KeptFiles::default());
         assert!(quotas.files.load().is_empty(), "who keeps nothing is not remembered");
     }
