@@ -36,7 +36,6 @@ impl<'a> Folder<'a> {
         self.ask(method, errand).await.unwrap_or_else(|why| panic!("{said}: {why:?}"))
     }
 
-    #[track_caller]
     async fn fails(&self, method: &str, errand: Value) -> (Code, String) {
         let said = format!("{method} {errand}");
         self.ask(method, errand).await.expect_err(&said)
