@@ -211,7 +211,8 @@ impl Files {
         way::ensure(&root, TEMPORARY)?;
         let temporary = way::enter(&root, TEMPORARY)?;
         for name in way::names(&temporary)? {
-            rustix::fs::unlinkat(&temporary, name.as_str(), AtFlags::empty())?;
+            // What is no file is not ours, and in nobody's way.
+            let _ = rustix::fs::unlinkat(&temporary, name.as_str(), AtFlags::empty());
         }
         let places = Arc::new(Semaphore::new(config.at_once));
         let counts = Mutex::default();
@@ -333,9 +334,11 @@ impl Files {
     ) -> Result<(), FilesError> {
         let (inner, folder) = (Arc::clone(&self.0), folder.clone());
         let change = async move {
+            let kept = inner.count(&folder.namespace).write_owned().await;
+            // As late as can be: others wrote records while this waited.
             let held = inner.store.footprint(&folder.namespace).await?;
             let ceiling = inner.accounts.room(&folder.namespace);
-            let turn = inner.turn(&folder.namespace).await?;
+            let turn = inner.turn(kept).await?;
             let lifecycle = inner.lifecycle.clone();
             // From here on it is done, whoever waits for it.
             let done = lifecycle.spawn(inner.alone(folder, turn, move |inner, folder, kept| {
@@ -351,7 +354,7 @@ impl Files {
     async fn count_all(self, names: Vec<String>) {
         for namespace in names.iter().filter_map(|name| name.parse::<Namespace>().ok()) {
             let inner = Arc::clone(&self.0);
-            let Ok(turn) = inner.turn(&namespace).await else { return };
+            let Ok(turn) = inner.turn(inner.count(&namespace).write_owned().await).await else { return };
             // The folder does not matter: the namespace is counted.
             let Ok(name) = namespace.as_str().parse() else { continue };
             let counted = inner.alone(Folder { namespace, name }, turn, |_, _, _| Ok(())).await;
@@ -383,9 +386,8 @@ impl Inner {
         Arc::clone(&self.places).acquire_owned().await.map_err(|_| FilesError::Draining)
     }
 
-    async fn turn(&self, namespace: &Namespace) -> Result<Turn, FilesError> {
-        // A place last: who has one waits for nobody.
-        let kept = self.count(namespace).write_owned().await;
+    /// A place last: who has one waits for nobody.
+    async fn turn(&self, kept: OwnedRwLockWriteGuard<Option<KeptFiles>>) -> Result<Turn, FilesError> {
         Ok(Turn { kept, _place: self.place().await? })
     }
 
@@ -411,5 +413,35 @@ impl Inner {
             done
         };
         tokio::task::spawn_blocking(work).await.map_err(|gone| FilesError::Io(gone.into()))?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_at_below_and_above_their_ranges() {
+        let with = |at_once, reads, namespaces| Config { at_once, reads, namespaces }.check();
+        assert!(Config::default().check().is_ok());
+        assert!(with(1, 1, 1).is_ok() && with(128, 128, 1_000_000).is_ok());
+        for (wrong, key) in [
+            (with(0, 4, 1), "at_once"),
+            (with(129, 4, 1), "at_once"),
+            (with(1, 0, 1), "reads"),
+            (with(1, 129, 1), "reads"),
+            (with(1, 1, 0), "namespaces"),
+            (with(1, 1, 1_000_001), "namespaces"),
+        ] {
+            assert_eq!(wrong.unwrap_err().key, key);
+        }
+    }
+
+    #[test]
+    fn files_and_folders_take_whole_blocks() {
+        for (size, blocks) in [(0, 1), (1, 1), (4_096, 1), (4_097, 2), (1 << 20, 256)] {
+            assert_eq!(way::cost(size), blocks * way::BLOCK, "{size}");
+        }
+        assert_eq!(way::cost(u64::MAX), u64::MAX, "and no number is too large");
     }
 }
