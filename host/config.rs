@@ -10,6 +10,7 @@ use crate::collections;
 use crate::dispatch::{artifacts, deployments};
 use crate::domain::{Limits, Namespace};
 use crate::exec::{self, wasm};
+use crate::files;
 use crate::net;
 use crate::registry;
 use crate::rpc;
@@ -39,6 +40,8 @@ pub struct Config {
     pub registry: registry::Config,
     /// Collections of records.
     pub collections: collections::Config,
+    /// Files of guests.
+    pub files: files::Config,
     /// The Wasm engine.
     pub wasm: wasm::Config,
     /// What runs beside Wasm.
@@ -66,6 +69,7 @@ impl Default for Config {
             deployments: deployments::Config::default(),
             registry: registry::Config::default(),
             collections: collections::Config::default(),
+            files: files::Config::default(),
             wasm: wasm::Config::default(),
             exec: exec::Config::default(),
             net: net::Config::default(),
@@ -114,6 +118,9 @@ pub enum ConfigError {
     /// A setting of the way out.
     #[error(transparent)]
     Net(#[from] net::BadSetting),
+    /// A setting of files.
+    #[error(transparent)]
+    Files(#[from] files::BadSetting),
     /// A setting of the port that cannot be kept.
     #[error(transparent)]
     Server(#[from] rpc::BadSetting),
@@ -189,6 +196,7 @@ impl Config {
         self.server.check()?;
         self.auth.check()?;
         self.exec.check()?;
+        self.files.check()?;
         self.net.check()?;
         self.quotas.check().map_err(|why| ConfigError::Value(format!("quotas: {why}")))?;
         self.default_namespace()?;

@@ -1,7 +1,7 @@
 //! The data folder: whose it is, and what the node keeps there about itself.
 //!
 //! `node.lock` held while the node lives, `node.key` authenticates compiled code, `node.id` names the node, `tls/`
-//! holds a certificate of its own making, `artifacts/` and `compiled/` belong to the modules of those names.
+//! holds a certificate of its own making, `artifacts/`, `compiled/` and `files/` belong to the modules of those names.
 
 use std::fs::{File, Metadata, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read as _, Write as _};
@@ -93,6 +93,11 @@ impl DataFolder {
     /// Folder of the databases.
     pub fn records(&self) -> PathBuf {
         self.root.join("records")
+    }
+
+    /// Folder of the files of guests.
+    pub fn files(&self) -> PathBuf {
+        self.root.join("files")
     }
 
     /// Folder of the audit log.

@@ -12,6 +12,7 @@ use crate::dispatch::{Dispatcher, Parts};
 use crate::domain::PageTokens;
 use crate::exec::wasm::{Stats, WasmExecutor};
 use crate::exec::{Executor as _, Executors, Report};
+use crate::files::Files;
 use crate::guest_calls::{self, NodeCalls};
 use crate::lifecycle::Lifecycle;
 use crate::net::{self, Fetcher};
@@ -224,11 +225,15 @@ async fn services(
         lifecycle: lifecycle.clone(),
     };
     let dispatcher = Arc::new(Dispatcher::new(parts, config.limits.clone()));
+    let accounts = Arc::clone(namespaces.quotas()) as _;
+    let files = Files::open(&data.files(), config.files.clone(), Arc::clone(&store), accounts, lifecycle.clone());
+    let files = files.map_err(|why| DataError::Io { what: "keep files", why })?;
     let secrets = Secrets::open(Arc::clone(&store), data.key(), lifecycle.clone()).await?;
     let collections = collections(config, store, tenancy.clone(), &registry, &dispatcher, lifecycle).await?;
     dispatcher.answer_guests(Arc::new(NodeCalls::new(guest_calls::Parts {
         dispatcher: Arc::downgrade(&dispatcher),
         collections: Arc::downgrade(&collections),
+        files,
         deployments: Arc::clone(&deployments),
         tenancy: tenancy.clone(),
         secrets: secrets.clone(),

@@ -132,7 +132,7 @@
 //!
 //! # Beyond the call
 //!
-//! [`config`], [`Secret`], [`collections`], [`dispatch`] and [`http`] reach the node and the world outside. Each needs a
+//! [`config`], [`Secret`], [`collections`], [`files`], [`dispatch`] and [`http`] reach the node and the world outside. Each needs a
 //! grant of the deployment, given by whoever manages the namespace; without it the answer is a [`Fault`] with
 //! PERMISSION_DENIED. A plugin that uses one of them is not deployed before anything of its kind is granted, and a grant
 //! that is taken away is gone with the next use. Outside of a node they answer UNAVAILABLE.
@@ -165,6 +165,7 @@ pub mod config;
 mod context;
 pub mod dispatch;
 mod fault;
+pub mod files;
 pub mod http;
 mod logging;
 mod plugin;

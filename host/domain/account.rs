@@ -70,6 +70,34 @@ pub struct Ceiling {
     pub records: u64,
     /// MiB of its database, indexes included.
     pub mib: u64,
+    /// Its files: each counts as a record, and their bytes beside the database's.
+    pub files: KeptFiles,
+}
+
+/// The files of a namespace.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KeptFiles {
+    /// How many.
+    pub count: u64,
+    /// What they take on disk, and their folders.
+    pub bytes: u64,
+}
+
+impl Ceiling {
+    /// Why there is no room, if there is none.
+    ///
+    /// * `records`, `bytes`: that are there after what is asked for, without files.
+    /// * `more`: whether records or files are added, not only bytes.
+    pub fn over(&self, records: u64, bytes: u64, more: bool) -> Option<Exceeded> {
+        let over = |quota, limit| Some(Exceeded { quota, scope: Scope::Namespace, limit, wait: None });
+        if self.records > 0 && more && records.saturating_add(self.files.count) > self.records {
+            return over("stored_records", self.records);
+        }
+        if self.mib > 0 && bytes.saturating_add(self.files.bytes) > self.mib << 20 {
+            return over("stored_mib", self.mib);
+        }
+        None
+    }
 }
 
 /// The books of one namespace.
@@ -94,7 +122,7 @@ pub trait Account: Send + Sync + fmt::Debug {
     /// Why what runs has to end: it is over by a whole burst.
     fn far_over(&self, what: Charge) -> Option<Exceeded>;
 
-    /// How much it may keep.
+    /// How much it may keep; what it does keep is not known here.
     fn ceiling(&self) -> Ceiling;
 }
 
@@ -102,6 +130,14 @@ pub trait Account: Send + Sync + fmt::Debug {
 pub trait Accounts: Send + Sync + fmt::Debug {
     /// Those of one. Asked once per call, not once per step.
     fn of(&self, namespace: &Namespace) -> Arc<dyn Account>;
+
+    /// How much it may keep, and what of it are files.
+    fn room(&self, namespace: &Namespace) -> Ceiling {
+        self.of(namespace).ceiling()
+    }
+
+    /// Writes down what files it keeps, so that whoever keeps records knows.
+    fn keeps(&self, _namespace: &Namespace, _files: KeptFiles) {}
 }
 
 /// Books without quotas: for tests and tools, where nobody shares anything.

@@ -15,14 +15,15 @@ mod recency;
 mod text;
 mod time;
 
-pub use account::{Account, Accounts, Ceiling, Charge, Exceeded, Scope, Unlimited};
+pub use account::{Account, Accounts, Ceiling, Charge, Exceeded, KeptFiles, Scope, Unlimited};
 pub use call::{Call, CodeSource, Deadline, LimitRequest, MetadataEntry};
 pub use digest::{Digest, DigestError};
 pub use image::{ImageError, ImageRef, is_repository};
 pub use limits::{Limits, LimitsError};
 pub use list::list;
 pub use names::{
-    CollectionName, CollectorId, DeploymentName, MethodName, NameError, Namespace, RecordId, SecretName, ServiceName,
+    CollectionName, CollectorId, DeploymentName, FileName, FolderName, MethodName, NameError, Namespace, RecordId,
+    SecretName, ServiceName,
 };
 pub use outcome::{Fault, FaultCode, Outcome, Receipt, Start};
 pub use page::{BadToken, PageTokens};

@@ -104,6 +104,17 @@ name!(
     |raw| check_label(raw, 128)
 );
 name!(
+    /// Name of a folder of files within its namespace: a namespace's grammar.
+    FolderName,
+    |raw| check_label(raw, 63)
+);
+name!(
+    /// Name of a file within its folder: 1 to 8 parts joined by `/`, each of 1 to 255 bytes of UTF-8 and neither `.` nor
+    /// `..`, without backslashes and control characters. Compared byte for byte.
+    FileName,
+    check_file_name
+);
+name!(
     /// Id of a record: any UTF-8 without NUL, 1 to 1,024 bytes, compared byte for byte. Source: semantics.md section 1.
     RecordId,
     check_record_id
@@ -142,6 +153,39 @@ fn check_record_id(raw: &str) -> Result<(), NameError> {
         Some(at) => Err(NameError::BadByte { byte: 0, at, allowed: "all but NUL" }),
         None => Ok(()),
     }
+}
+
+/// Parts of a file's name. 8: deeper than people sort files; every part is a folder to open, to count and to keep.
+const PARTS_MAX: usize = 8;
+/// Longest part. Source: NAME_MAX of Linux.
+const PART_MAX: usize = 255;
+
+fn check_file_name(raw: &str) -> Result<(), NameError> {
+    const ALLOWED: &str =
+        "1 to 8 parts joined by `/`, none of them `.` or `..`, without backslashes and control characters";
+    let bad = |at: usize| {
+        let byte = raw.as_bytes().get(at).copied().unwrap_or_default();
+        Err(NameError::BadByte { byte, at, allowed: ALLOWED })
+    };
+    if raw.is_empty() {
+        return Err(NameError::Empty);
+    }
+    if let Some((at, _)) = raw.char_indices().find(|(_, c)| c.is_control() || *c == '\\') {
+        return bad(at);
+    }
+    let mut at = 0;
+    for (count, part) in raw.split('/').enumerate() {
+        if count == PARTS_MAX {
+            return bad(at - 1);
+        }
+        match part {
+            "" => return bad(at.min(raw.len() - 1)),
+            "." | ".." => return bad(at),
+            _ if part.len() > PART_MAX => return Err(NameError::TooLong { len: part.len(), max: PART_MAX }),
+            _ => at += part.len() + 1,
+        }
+    }
+    Ok(())
 }
 
 fn check_label(raw: &str, max: usize) -> Result<(), NameError> {
@@ -200,6 +244,42 @@ mod tests {
         for bad in [".a", "-a", "a/b", "a b", "ä", "*", "a\0"] {
             assert!(matches!(bad.parse::<Namespace>(), Err(NameError::BadByte { .. })), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn files_have_parts_and_no_way_out() {
+        let part = "p".repeat(255);
+        let deep = ["a"; 8].join("/");
+        for good in ["a", "a.txt", ".hidden", "...", "a/b", "ä/ö ü", "a..b", "-rf", "a:b", "C:", &part, &deep] {
+            assert_eq!(good.parse::<FileName>().unwrap().as_str(), good);
+        }
+        let long = format!("a/{part}p");
+        assert_eq!(long.parse::<FileName>(), Err(NameError::TooLong { len: 256, max: 255 }));
+        assert_eq!("".parse::<FileName>(), Err(NameError::Empty));
+        let deeper = format!("{deep}/a");
+        for (bad, offset) in [
+            ("/", 0),
+            ("/a", 0),
+            ("a/", 1),
+            ("a//b", 2),
+            (".", 0),
+            ("..", 0),
+            ("../a", 0),
+            ("a/..", 2),
+            ("a/./b", 2),
+            ("a\\b", 1),
+            ("a\0", 1),
+            ("a\nb", 1),
+            ("a\u{7f}", 1),
+            ("a\u{85}", 1),
+            (deeper.as_str(), 15),
+        ] {
+            match bad.parse::<FileName>() {
+                Err(NameError::BadByte { at, .. }) => assert_eq!(at, offset, "{bad:?}"),
+                other => panic!("{bad:?}: {other:?}"),
+            }
+        }
+        assert!("..".parse::<FolderName>().is_err() && "a/b".parse::<FolderName>().is_err());
     }
 
     #[test]

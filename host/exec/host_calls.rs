@@ -35,6 +35,18 @@ pub trait HostCalls: fmt::Debug + Send + Sync {
     /// Finds records.
     fn search(&self, collection: String, query: RecordQuery) -> BoxFuture<'_, Result<Vec<Entry>, Fault>>;
 
+    /// Reads part of a file.
+    fn read_file(&self, file: FileAt, offset: u64, length: usize) -> BoxFuture<'_, Result<Bytes, Fault>>;
+
+    /// What a file is.
+    fn stat_file(&self, file: FileAt) -> BoxFuture<'_, Result<FileInfo, Fault>>;
+
+    /// Lists files.
+    fn list_files(&self, query: FileQuery) -> BoxFuture<'_, Result<FilePage, Fault>>;
+
+    /// Makes one change to a file.
+    fn change_file(&self, file: FileAt, change: FileChange) -> BoxFuture<'_, Result<(), Fault>>;
+
     /// Calls another service.
     fn dispatch(&self, service: String, method: String, input: Bytes) -> BoxFuture<'_, Result<Bytes, Fault>>;
 
@@ -129,6 +141,65 @@ pub enum Comparison {
     In,
     Exists,
     NotExists,
+}
+
+/// A file as a guest names it; nothing of it is checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileAt {
+    /// Of the namespace.
+    pub folder: String,
+    /// In the folder.
+    pub name: String,
+}
+
+/// What a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileInfo {
+    /// Bytes.
+    pub size: u64,
+    /// When it was last written, in milliseconds since 1970.
+    pub modified_ms: u64,
+}
+
+/// Which files to list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileQuery {
+    /// Of the namespace.
+    pub folder: String,
+    /// That their names begin with.
+    pub prefix: String,
+    /// Most files; 0: 100.
+    pub size: usize,
+    /// Where the page before ended.
+    pub token: String,
+}
+
+/// Files of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilePage {
+    /// By name.
+    pub files: Vec<(String, FileInfo)>,
+    /// For the next one; empty: no more.
+    pub next: String,
+}
+
+/// A change of one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileChange {
+    /// Bytes of it, or all.
+    Write {
+        /// `None`: all of it.
+        offset: Option<u64>,
+        /// The bytes.
+        bytes: Bytes,
+    },
+    /// Another name.
+    Rename {
+        /// In the same folder.
+        to: String,
+    },
+    /// Its end.
+    Delete,
 }
 
 /// One HTTP request as a guest stated it; nothing of it is checked.

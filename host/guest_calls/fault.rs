@@ -4,6 +4,7 @@ use crate::collections::CollectionError;
 use crate::dispatch::DispatchError;
 use crate::domain::{Fault, FaultCode, one_line};
 use crate::exec::ExecError;
+use crate::files::FilesError;
 use crate::net::FetchError;
 use crate::registry::CallError;
 use crate::store::StoreError;
@@ -124,6 +125,21 @@ fn code_of_collection(why: &CollectionError) -> FaultCode {
         CollectionError::Store(why) => store(why),
         CollectionError::Internal(_) => FaultCode::Internal,
     }
+}
+
+pub(super) fn files(why: FilesError) -> Fault {
+    let code = match &why {
+        FilesError::NotFound => FaultCode::NotFound,
+        FilesError::Taken | FilesError::NotFolder => FaultCode::FailedPrecondition,
+        FilesError::TooLarge | FilesError::TooLong => FaultCode::InvalidArgument,
+        FilesError::OutOfRange { .. } => FaultCode::OutOfRange,
+        FilesError::Over(_) | FilesError::Full => FaultCode::ResourceExhausted,
+        FilesError::Store(why) => store(why),
+        FilesError::Deadline => FaultCode::DeadlineExceeded,
+        FilesError::Draining => FaultCode::Unavailable,
+        FilesError::Io(_) => FaultCode::Internal,
+    };
+    told(code, &why)
 }
 
 fn store(why: &StoreError) -> FaultCode {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! guest -> exec (words) -> grants of the deployment, as they are now -> Permit of the deployment -> collections,
-//!                                                                        dispatch, net
+//!                                                                        files, dispatch, net
 //! ```
 //! Who called the guest counts for getting in; what its code then does is the deployment's, as its grants say: a caller who
 //! may only invoke can make code write a record, and an administrator cannot make it reach more than it was granted.
@@ -10,6 +10,7 @@
 
 mod fault;
 mod fetch;
+mod files;
 mod records;
 
 use crate::collections::Collections;
@@ -18,8 +19,12 @@ use crate::dispatch::{Dispatcher, GuestCalls};
 use crate::domain::{
     Accounts, BoxFuture, Deadline, DeploymentName, Fault, FaultCode, Namespace, PageTokens, SecretName,
 };
-use crate::exec::host_calls::{Entry, EntryPage, FetchRequest, FetchResponse, HostCalls, RecordQuery, RecordWrite};
+use crate::exec::host_calls::{
+    Entry, EntryPage, FetchRequest, FetchResponse, FileAt, FileChange, FileInfo, FilePage, FileQuery, HostCalls,
+    RecordQuery, RecordWrite,
+};
 use crate::exec::wasm::DEPTH_MAX;
+use crate::files::Files;
 use crate::net::Fetcher;
 use crate::tenancy::{Caller, Grants, Permit, Secrets, Tenancy, Verb};
 use bytes::Bytes;
@@ -36,6 +41,8 @@ pub(crate) struct Parts {
     pub(crate) dispatcher: Weak<Dispatcher>,
     /// Keeps records. Not held: it holds the dispatcher.
     pub(crate) collections: Weak<Collections>,
+    /// Keeps files.
+    pub(crate) files: Files,
     /// Knows the grants.
     pub(crate) deployments: Arc<Deployments>,
     /// Decides.
@@ -176,6 +183,22 @@ impl HostCalls for OneCall {
 
     fn search(&self, collection: String, query: RecordQuery) -> BoxFuture<'_, Result<Vec<Entry>, Fault>> {
         self.within(self.search_now(collection, query))
+    }
+
+    fn read_file(&self, file: FileAt, offset: u64, length: usize) -> BoxFuture<'_, Result<Bytes, Fault>> {
+        self.within(self.read_file_now(file, offset, length))
+    }
+
+    fn stat_file(&self, file: FileAt) -> BoxFuture<'_, Result<FileInfo, Fault>> {
+        self.within(self.stat_file_now(file))
+    }
+
+    fn list_files(&self, query: FileQuery) -> BoxFuture<'_, Result<FilePage, Fault>> {
+        self.within(self.list_files_now(query))
+    }
+
+    fn change_file(&self, file: FileAt, change: FileChange) -> BoxFuture<'_, Result<(), Fault>> {
+        self.within(self.change_file_now(file, change))
     }
 
     fn dispatch(&self, service: String, method: String, input: Bytes) -> BoxFuture<'_, Result<Bytes, Fault>> {

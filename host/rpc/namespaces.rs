@@ -5,7 +5,7 @@ use super::page::Pages;
 use super::pb::admin::v1 as pb;
 use super::{convert, status};
 use crate::dispatch::deployments::Deployments;
-use crate::domain::Namespace;
+use crate::domain::{KeptFiles, Namespace};
 use crate::store::Footprint;
 use crate::tenancy::{Caller, Listed, Namespaces, Overrides, Permit, Quota, Tenancy, Usage, Verb};
 use std::collections::HashMap;
@@ -56,15 +56,22 @@ fn duration(span: Duration) -> Option<prost_types::Duration> {
     prost_types::Duration::try_from(span).ok()
 }
 
-fn usage(usage: Usage, kept: Footprint, (artifacts, artifact_bytes): (u64, u64)) -> pb::NamespaceUsage {
+fn usage(
+    usage: Usage,
+    kept: Footprint,
+    files: KeptFiles,
+    (artifacts, artifact_bytes): (u64, u64),
+) -> pb::NamespaceUsage {
     pb::NamespaceUsage {
         running_calls: usage.running,
         calls: usage.calls,
         refused: usage.refused,
         cpu: duration(usage.cpu),
         memory_bytes: usage.memory,
-        stored_bytes: kept.bytes,
-        stored_records: kept.records,
+        stored_bytes: kept.bytes.saturating_add(files.bytes),
+        stored_records: kept.records.saturating_add(files.count),
+        files: files.count,
+        file_bytes: files.bytes,
         artifacts,
         artifact_bytes,
         compile: duration(usage.compile),
@@ -136,9 +143,9 @@ impl pb::namespaces_server::Namespaces for NamespacesService {
         let id = edge::request_id(&request);
         let caller = edge::caller(&request)?;
         let permit = self.permit(&caller, &request.get_ref().namespace, Verb::Discover, &id)?;
-        let (used, kept) =
+        let (used, kept, files) =
             self.namespaces.usage(permit.namespace()).await.map_err(|why| status::namespace(&why, &id))?;
-        let usage = Some(usage(used, kept, self.deployments.artifacts(permit.namespace())));
+        let usage = Some(usage(used, kept, files, self.deployments.artifacts(permit.namespace())));
         Ok(Response::new(pb::UsageResponse { usage }))
     }
 }

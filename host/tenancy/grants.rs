@@ -7,10 +7,11 @@
 //! | `config=KEY=VALUE` | the value under the key |
 //! | `secret=NAME` | the use of a secret in headers |
 //! | `collections=NAME[:read]`, `collections=NAME:write` | records of a collection; `*` for all |
+//! | `files=FOLDER[:read]`, `files=FOLDER:write` | files of a folder of the namespace |
 //! | `dispatch=SERVICE` | calls of a service of the namespace; `*` for all |
 //! | `http=https://HOST[:PORT]` | requests to a host; `*.` before it for all below it |
 
-use crate::domain::{CollectionName, NameError, SecretName, ServiceName, one_line};
+use crate::domain::{CollectionName, FolderName, NameError, SecretName, ServiceName, one_line};
 use std::fmt;
 use std::str::FromStr;
 use url::Url;
@@ -43,6 +44,13 @@ pub enum Grant {
         /// Or only to read them.
         write: bool,
     },
+    /// The files of a folder.
+    Files {
+        /// Which.
+        folder: FolderName,
+        /// Or only to read them.
+        write: bool,
+    },
     /// Calls of a service; `None`: of all.
     Dispatch(Option<ServiceName>),
     /// Requests to a host.
@@ -64,8 +72,8 @@ pub struct Origin {
 pub enum BadGrant {
     /// No such kind.
     #[error(
-        "{0:?} is no grant: write config=KEY=VALUE, secret=NAME, collections=NAME:write, dispatch=SERVICE or \
-             http=https://HOST"
+        "{0:?} is no grant: write config=KEY=VALUE, secret=NAME, collections=NAME:write, files=FOLDER:write, \
+             dispatch=SERVICE or http=https://HOST"
     )]
     Kind(String),
     /// A name in it.
@@ -104,6 +112,7 @@ impl Grant {
             Self::Config { .. } => "config",
             Self::Secret(_) => "secret",
             Self::Collections { .. } => "collections",
+            Self::Files { .. } => "files",
             Self::Dispatch(_) => "dispatch",
             Self::Http(_) => "http",
         }
@@ -114,6 +123,7 @@ impl Grant {
         match self {
             Self::Config { key, .. } => format!("config={key}"),
             Self::Collections { name, .. } => format!("collections={}", starred(name.as_ref())),
+            Self::Files { folder, .. } => format!("files={folder}"),
             Self::Secret(_) | Self::Dispatch(_) | Self::Http(_) => self.to_string(),
         }
     }
@@ -123,14 +133,19 @@ fn starred<T: fmt::Display>(name: Option<&T>) -> String {
     name.map_or_else(|| "*".to_owned(), ToString::to_string)
 }
 
+fn right(write: bool) -> &'static str {
+    if write { "write" } else { "read" }
+}
+
 impl fmt::Display for Grant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Config { key, value } => write!(f, "config={key}={value}"),
             Self::Secret(name) => write!(f, "secret={name}"),
             Self::Collections { name, write } => {
-                write!(f, "collections={}:{}", starred(name.as_ref()), if *write { "write" } else { "read" })
+                write!(f, "collections={}:{}", starred(name.as_ref()), right(*write))
             }
+            Self::Files { folder, write } => write!(f, "files={folder}:{}", right(*write)),
             Self::Dispatch(name) => write!(f, "dispatch={}", starred(name.as_ref())),
             Self::Http(origin) => write!(f, "http={origin}"),
         }
@@ -147,21 +162,27 @@ impl FromStr for Grant {
             "config" => config(what),
             "secret" => Ok(Self::Secret(name("secret", what)?)),
             "collections" => {
-                let (of, write) = match what.rsplit_once(':') {
-                    Some((of, "write")) => (of, true),
-                    Some((of, "read")) => (of, false),
-                    Some(_) => {
-                        let problem = "write NAME:read or NAME:write".to_owned();
-                        return Err(BadGrant::Part { grant: "collections", problem });
-                    }
-                    None => (what, false),
-                };
+                let (of, write) = of_and_right("collections", what)?;
                 Ok(Self::Collections { name: name_or_all("collections", of)?, write })
+            }
+            "files" => {
+                let (of, write) = of_and_right("files", what)?;
+                Ok(Self::Files { folder: name("files", of)?, write })
             }
             "dispatch" => Ok(Self::Dispatch(name_or_all("dispatch", what)?)),
             "http" => Ok(Self::Http(what.parse()?)),
             _ => Err(unknown()),
         }
+    }
+}
+
+/// `NAME`, `NAME:read` or `NAME:write`.
+fn of_and_right<'a>(grant: &'static str, what: &'a str) -> Result<(&'a str, bool), BadGrant> {
+    match what.rsplit_once(':') {
+        Some((of, "write")) => Ok((of, true)),
+        Some((of, "read")) => Ok((of, false)),
+        Some(_) => Err(BadGrant::Part { grant, problem: "write NAME:read or NAME:write".to_owned() }),
+        None => Ok((what, false)),
     }
 }
 
@@ -305,8 +326,16 @@ impl Grants {
             }
             _ => false,
         });
-        let missing = || NotGranted(format!("collections={wanted}:{}", if write { "write" } else { "read" }));
-        given.then_some(()).ok_or_else(missing)
+        given.then_some(()).ok_or_else(|| NotGranted(format!("collections={wanted}:{}", right(write))))
+    }
+
+    /// Whether it may read, or `write`, files of a folder.
+    pub fn folder(&self, wanted: &FolderName, write: bool) -> Result<(), NotGranted> {
+        let given = self.0.iter().any(|grant| match grant {
+            Grant::Files { folder, write: may_write } => folder == wanted && (*may_write || !write),
+            _ => false,
+        });
+        given.then_some(()).ok_or_else(|| NotGranted(format!("files={wanted}:{}", right(write))))
     }
 
     /// Whether it may call a service, by its full name.
@@ -350,6 +379,8 @@ mod tests {
             "secret=api-key",
             "collections=orders:read",
             "collections=*:write",
+            "files=reports:read",
+            "files=reports:write",
             "dispatch=shop.v1.Orders",
             "dispatch=*",
             "http=https://api.example.com",
@@ -360,6 +391,7 @@ mod tests {
         }
         for (text, same) in [
             ("collections=orders", "collections=orders:read"),
+            ("files=reports", "files=reports:read"),
             ("http=https://API.example.com:443", "http=https://api.example.com"),
             ("http=http://0x7f.1", "http=http://127.0.0.1"),
         ] {
@@ -368,7 +400,13 @@ mod tests {
         for bad in [
             "",
             "http",
-            "files=1",
+            "files=",
+            "files=*",
+            "files=*:write",
+            "files=a/b",
+            "files=..:read",
+            "files=/etc",
+            "files=a:exec",
             "config=a",
             "config==b",
             "config=a b=c",
@@ -402,6 +440,12 @@ mod tests {
         assert!(some.dispatch("shop.v1.Orders").is_ok() && some.dispatch("shop.v2.Orders").is_err());
         assert!(some.secret(&"a".parse().unwrap()).is_ok() && some.secret(&"b".parse().unwrap()).is_err());
         assert!(some.http("https", "a.example", 443).is_err());
+        let (in_, out) = ("in".parse().unwrap(), "out".parse().unwrap());
+        let folders = grants(&["files=in", "files=out:write"]);
+        assert!(folders.folder(&in_, false).is_ok() && folders.folder(&out, true).is_ok());
+        assert!(folders.folder(&out, false).is_ok(), "who may write may read");
+        assert_eq!(folders.folder(&in_, true), Err(NotGranted("files=in:write".into())));
+        assert!(some.folder(&in_, false).is_err());
         let none = Grants::default();
         assert_eq!(none.collection(&orders, false), Err(NotGranted("collections=orders:read".into())));
         assert_eq!((none.config("a"), none.has("http")), (None, false));

@@ -2,7 +2,7 @@
 
 use super::quota::{BadQuota, Overrides, Quota, Quotas, Usage};
 use super::{Permit, Refused};
-use crate::domain::Namespace;
+use crate::domain::{KeptFiles, Namespace};
 use crate::lifecycle::Lifecycle;
 use crate::store::{self, Change, Expect, Footprint, Store, StoreError, Write};
 use arc_swap::ArcSwap;
@@ -231,11 +231,11 @@ impl Namespaces {
         self.quotas.quota(name)
     }
 
-    /// What a namespace uses, and what it keeps.
+    /// What a namespace uses, what its database keeps, and its files.
     ///
     /// * errors: `Store`.
-    pub async fn usage(&self, name: &Namespace) -> Result<(Usage, Footprint), NamespaceError> {
-        Ok((self.quotas.usage(name), self.store.footprint(name).await?))
+    pub async fn usage(&self, name: &Namespace) -> Result<(Usage, Footprint, KeptFiles), NamespaceError> {
+        Ok((self.quotas.usage(name), self.store.footprint(name).await?, self.quotas.files(name)))
     }
 
     /// Makes it durable, then true.

@@ -75,6 +75,7 @@ impl Case {
 }
 
 /// A case that nobody can make, and why.
+#[allow(dead_code, reason = "at the moment there is none")]
 pub const fn gap(id: &'static str, title: &'static str, wants: &'static str, why: &'static str) -> Case {
     let nothing: Run = |_| Box::pin(async { Err(Miss::Skipped("nobody makes it".to_owned())) });
     Case { gap: Some(why), cost: Cost::Heavy, ..Case::new(id, title, wants, nothing) }

@@ -84,3 +84,33 @@ pub struct FetchHeader {
     #[prost(string, tag = "3")]
     pub secret: String,
 }
+
+/// `errands.v1.FileErrand`
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct FileErrand {
+    #[prost(string, tag = "1")]
+    pub folder: String,
+    #[prost(string, tag = "2")]
+    pub name: String,
+    #[prost(string, tag = "3")]
+    pub to: String,
+    #[prost(uint64, optional, tag = "4")]
+    pub offset: Option<u64>,
+    #[prost(uint32, tag = "5")]
+    pub length: u32,
+    #[prost(bytes = "vec", tag = "6")]
+    pub data: Vec<u8>,
+}
+
+/// `errands.v1.FileFound`, what is read of it
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct FileFound {
+    #[prost(string, tag = "1")]
+    pub text: String,
+    #[prost(string, repeated, tag = "2")]
+    pub names: Vec<String>,
+    #[prost(bytes = "vec", tag = "3")]
+    pub data: Vec<u8>,
+    #[prost(uint64, tag = "4")]
+    pub size: u64,
+}

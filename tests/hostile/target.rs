@@ -4,7 +4,7 @@ use crate::bystander::Bystander;
 use crate::case::{Miss, check, done, done_or};
 use crate::dial::Address;
 use crate::guests::{Guests, PROTO};
-use crate::messages::{Errand, FetchErrand, Outcome, Sin, Text};
+use crate::messages::{Errand, FetchErrand, FileErrand, FileFound, Outcome, Sin, Text};
 use crate::node::Node;
 use crate::process::Watched;
 use crate::raw::Raw;
@@ -22,18 +22,19 @@ use tonic::{Code, Status};
 
 /// Serve.
 pub const SERVE: &str = "collector.CollectiveDispatcher/Serve";
-/// What the names of the attacker's namespaces end with: for the most; for `errands`; for two cases with quotas, which are
-/// not sampled.
-pub const PARTS: [&str; 4] = ["", "-b", "-c", "-d"];
+/// What the names of the attacker's namespaces end with: for the most; for `errands`; for three cases with quotas, which
+/// are not sampled.
+pub const PARTS: [&str; 5] = ["", "-b", "-c", "-d", "-e"];
 /// Name of a deployment, and of its service.
 pub const ERRANDS: &str = "errands.v1.Errands";
 /// One of each kind.
-const GRANTS: [&str; 5] = [
+const GRANTS: [&str; 6] = [
     "config=region=north",
     "secret=own",
     "collections=notes:write",
     "dispatch=errands.v1.Errands",
     "http=http://127.0.0.1:1",
+    "files=shared:write",
 ];
 /// Long enough for a cold start on a busy machine.
 pub const LONG: Duration = Duration::from_secs(40);
@@ -138,6 +139,11 @@ impl Target {
         let errand = Errand { name: name.into(), id: id.into(), ..Errand::default() };
         let call = self.wire.to(format!("{ERRANDS}/{method}")).namespace(&self.namespace).timeout(LONG);
         call.ask::<Text>(&errand).await.map(|found| found.text)
+    }
+
+    /// One errand with files.
+    pub async fn file(&self, method: &str, errand: &FileErrand) -> Result<FileFound, Status> {
+        self.wire.to(format!("{ERRANDS}/{method}")).namespace(&self.namespace).timeout(LONG).ask(errand).await
     }
 
     /// A request of a guest to the outside; what came of it is not read.

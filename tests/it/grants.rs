@@ -29,11 +29,11 @@ async fn w07_imports_beyond_the_grants_are_listed_and_nothing_is_deployed() {
         violations.into_iter().map(|one| one.subject).collect::<Vec<_>>()
     };
     let all = missing(&mut client, &[]).await;
-    for kind in ["config", "secret", "collections", "dispatch", "http"] {
+    for kind in ["config", "secret", "collections", "dispatch", "http", "files"] {
         assert!(all.iter().any(|one| one.contains(&format!("collector:plugin/{kind}@"))), "{kind} in {all:?}");
     }
-    assert_eq!(all.len(), 5);
-    assert_eq!(missing(&mut client, &GRANTS[..4]).await.len(), 1);
+    assert_eq!(all.len(), 6);
+    assert_eq!(missing(&mut client, &GRANTS[..5]).await.len(), 1);
 
     let only = plugins_pb::DeployHeader { validate_only: true, ..with_grants(&GRANTS[..2]) };
     let plan = deploy_with(&mut client, only, &errands.bytes).await.unwrap().plan.unwrap();

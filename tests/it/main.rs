@@ -31,6 +31,7 @@ mod durability;
 mod exec_streams;
 mod fairness;
 mod fetch;
+mod files;
 mod fuzz;
 mod grants;
 mod hostile_native;

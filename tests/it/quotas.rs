@@ -15,20 +15,20 @@ async fn admin(node: &TestNode) -> NamespacesClient<Channel> {
     NamespacesClient::new(channel(&node.address()).await)
 }
 
-async fn set(node: &TestNode, namespace: &str, quota: &[(&str, u64)]) -> Result<pb::NamespaceInfo, Status> {
+pub(crate) async fn set(node: &TestNode, namespace: &str, quota: &[(&str, u64)]) -> Result<pb::NamespaceInfo, Status> {
     let quota = quota.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
     let request = pb::SetQuotaRequest { namespace: namespace.into(), quota, reset: Vec::new() };
     Ok(admin(node).await.set_quota(request).await?.into_inner().namespace.unwrap())
 }
 
-async fn usage(node: &TestNode, namespace: &str) -> pb::NamespaceUsage {
+pub(crate) async fn usage(node: &TestNode, namespace: &str) -> pb::NamespaceUsage {
     let request = pb::UsageRequest { namespace: namespace.into() };
     admin(node).await.usage(request).await.unwrap().into_inner().usage.unwrap()
 }
 
 /// Asserts that a quota of this name stopped it. Returns how long to wait.
 #[track_caller]
-fn over(status: &Status, quota: &str, scope: &str) -> Option<Duration> {
+pub(crate) fn over(status: &Status, quota: &str, scope: &str) -> Option<Duration> {
     assert_eq!(verdict(status), (Code::ResourceExhausted, "QUOTA".into()), "{status:?}");
     let metadata: HashMap<String, String> = status.get_details_error_info().unwrap().metadata;
     assert_eq!((metadata["quota"].as_str(), metadata["scope"].as_str()), (quota, scope));

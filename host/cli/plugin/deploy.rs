@@ -40,7 +40,7 @@ pub(in crate::cli) struct Args {
     #[arg(long)]
     inactive: bool,
     /// What the plugin may reach, beside what it may already; may be repeated: config=KEY=VALUE, secret=NAME,
-    /// collections=NAME:write, dispatch=SERVICE, http=https://HOST
+    /// collections=NAME:write, files=FOLDER:write, dispatch=SERVICE, http=https://HOST
     #[arg(long, value_name = "GRANT")]
     grant: Vec<String>,
 }

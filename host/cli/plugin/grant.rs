@@ -12,8 +12,8 @@ use serde_json::json;
 pub(in crate::cli) struct Args {
     /// Name of the deployment
     name: String,
-    /// config=KEY=VALUE, secret=NAME, collections=NAME:read, collections=NAME:write, dispatch=SERVICE,
-    /// http=https://HOST[:PORT]; * for all collections or services, *. before a host for all below it.
+    /// config=KEY=VALUE, secret=NAME, collections=NAME:read, collections=NAME:write, files=FOLDER:read,
+    /// files=FOLDER:write, dispatch=SERVICE, http=https://HOST[:PORT]; * for all collections or services, *. before a host for all below it.
     /// To revoke: the same, without its value (config=KEY), or the kind alone (http)
     #[arg(required = true, value_name = "GRANT")]
     grants: Vec<String>,

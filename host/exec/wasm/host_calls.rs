@@ -1,11 +1,14 @@
-//! The host side of `config`, `secret`, `collections`, `dispatch` and `http`: words of the guest interface into words of
+//! The host side of `config`, `secret`, `collections`, `files`, `dispatch` and `http`: words of the guest interface into words of
 //! [`HostCalls`] and back. Time that passes in here is waiting, not the guest's.
 
 use super::exchange::noting_waits;
-use super::imports::bindings::collector::plugin::{collections, config, dispatch, http, secret};
+use super::imports::bindings::collector::plugin::{collections, config, dispatch, files, http, secret};
 use super::imports::{Fault, Guest};
 use crate::domain;
-use crate::exec::host_calls::{Comparison, Entry, FetchRequest, HeaderText, HostCalls, RecordQuery, RecordWrite};
+use crate::exec::host_calls::{
+    Comparison, Entry, FetchRequest, FileAt, FileChange, FileInfo, FileQuery, HeaderText, HostCalls, RecordQuery,
+    RecordWrite,
+};
 use std::sync::Arc;
 use wasmtime::component::Resource;
 
@@ -128,6 +131,43 @@ impl collections::Host for Guest {
         let query = RecordQuery { text, filters, order_by, size: count(limit), ..RecordQuery::default() };
         let found = ask!(self.search(collection, query));
         Ok(found.map(|found| found.into_iter().map(collections::Entry::from).collect()))
+    }
+}
+
+impl files::Host for Guest {
+    async fn read(&mut self, folder: String, name: String, offset: u64, length: u32) -> Answer<Vec<u8>> {
+        let bytes = ask!(self.read_file(FileAt { folder, name }, offset, count(length)));
+        Ok(bytes.map(Vec::from))
+    }
+
+    async fn write(&mut self, folder: String, name: String, offset: Option<u64>, bytes: Vec<u8>) -> Answer<()> {
+        let change = FileChange::Write { offset, bytes: bytes.into() };
+        Ok(ask!(self.change_file(FileAt { folder, name }, change)))
+    }
+
+    async fn stat(&mut self, folder: String, name: String) -> Answer<files::Info> {
+        let info = ask!(self.stat_file(FileAt { folder, name }));
+        Ok(info.map(files::Info::from))
+    }
+
+    async fn list(&mut self, folder: String, prefix: String, size: u32, token: String) -> Answer<files::Page> {
+        let page = ask!(self.list_files(FileQuery { folder, prefix, size: count(size), token }));
+        let entry = |(name, info): (String, FileInfo)| files::Entry { name, info: info.into() };
+        Ok(page.map(|page| files::Page { entries: page.files.into_iter().map(entry).collect(), next: page.next }))
+    }
+
+    async fn delete(&mut self, folder: String, name: String) -> Answer<()> {
+        Ok(ask!(self.change_file(FileAt { folder, name }, FileChange::Delete)))
+    }
+
+    async fn rename(&mut self, folder: String, name: String, to: String) -> Answer<()> {
+        Ok(ask!(self.change_file(FileAt { folder, name }, FileChange::Rename { to })))
+    }
+}
+
+impl From<FileInfo> for files::Info {
+    fn from(info: FileInfo) -> Self {
+        Self { size: info.size, modified_ms: info.modified_ms }
     }
 }
 

@@ -29,6 +29,7 @@ pub(super) mod bindings {
             "collector:plugin/streaming": async | trappable,
             "collector:plugin/secret": trappable,
             "collector:plugin/collections": async | trappable,
+            "collector:plugin/files": async | trappable,
             "collector:plugin/dispatch": async | trappable,
             "collector:plugin/http": async | trappable,
         },
@@ -41,7 +42,7 @@ pub(super) mod bindings {
 
 pub(super) use bindings::collector::plugin::streaming;
 pub(super) use bindings::collector::plugin::types::{Code, Fault};
-use bindings::collector::plugin::{collections, config, context, dispatch, http, log, secret};
+use bindings::collector::plugin::{collections, config, context, dispatch, files, http, log, secret};
 
 /// The interface that makes a component a handler.
 const HANDLER: &str = "collector:plugin/handler@0.1.0";
@@ -90,6 +91,7 @@ pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
     config::add_to_linker::<Guest, HasSelf<Guest>>(l, |guest| guest)?;
     secret::add_to_linker::<Guest, HasSelf<Guest>>(l, |guest| guest)?;
     collections::add_to_linker::<Guest, HasSelf<Guest>>(l, |guest| guest)?;
+    files::add_to_linker::<Guest, HasSelf<Guest>>(l, |guest| guest)?;
     dispatch::add_to_linker::<Guest, HasSelf<Guest>>(l, |guest| guest)?;
     http::add_to_linker::<Guest, HasSelf<Guest>>(l, |guest| guest)?;
     Ok(linker)
@@ -116,6 +118,7 @@ pub fn import(name: &str) -> Import {
             "config" => Import::ByGrant("config"),
             "secret" => Import::ByGrant("secret"),
             "collections" => Import::ByGrant("collections"),
+            "files" => Import::ByGrant("files"),
             "dispatch" => Import::ByGrant("dispatch"),
             "http" => Import::ByGrant("http"),
             _ => Import::Unknown,

@@ -8,7 +8,7 @@ use super::fault::{cached, from_sqlite};
 use super::layout::{self, Entry};
 use super::select::Layout;
 use super::tables::Tables;
-use crate::domain::{Ceiling, Exceeded, Scope};
+use crate::domain::Ceiling;
 use rusqlite::{Connection, params};
 use std::collections::HashMap;
 use std::time::SystemTime;
@@ -76,7 +76,7 @@ impl Ledger {
         ceiling: Ceiling,
         more: Footprint,
     ) -> Result<(), StoreError> {
-        if more == Footprint::default() || ceiling == Ceiling::default() {
+        if more == Footprint::default() || (ceiling.records == 0 && ceiling.mib == 0) {
             return Ok(());
         }
         let held = match self.held {
@@ -88,12 +88,8 @@ impl Ledger {
             records: held.records.saturating_add(more.records),
             bytes: held.bytes.saturating_add(more.bytes),
         };
-        let over = |quota, limit| Exceeded { quota, scope: Scope::Namespace, limit, wait: None };
-        if ceiling.records > 0 && more.records > 0 && after.records > ceiling.records {
-            return Err(StoreError::Over(over("stored_records", ceiling.records)));
-        }
-        if ceiling.mib > 0 && after.bytes > ceiling.mib << 20 {
-            return Err(StoreError::Over(over("stored_mib", ceiling.mib)));
+        if let Some(over) = ceiling.over(after.records, after.bytes, more.records > 0) {
+            return Err(StoreError::Over(over));
         }
         self.held = Some(after);
         Ok(())

@@ -159,7 +159,7 @@ impl SqliteStore {
         let Some(database) = self.databases()?.of(&namespace, false).await? else { return nowhere(&write) };
         let ceiling = match namespace == Namespace::system() {
             true => Ceiling::default(), // the node's own records have their bounds elsewhere
-            false => self.accounts.of(&namespace).ceiling(),
+            false => self.accounts.room(&namespace),
         };
         match database.write(Task::Write(write), cost, ceiling).await? {
             Outcome::Written(done) => Ok(done),

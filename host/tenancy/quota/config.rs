@@ -33,9 +33,9 @@ pub struct Quota {
     pub cpu_ms_per_second: u64,
     /// MiB of all running guests. 3,072: three quarters of `wasm.total_memory_mib`, so that one namespace never has it all.
     pub memory_mib: u64,
-    /// MiB that all collections take on disk. 10,240: many tenants on one disk.
+    /// MiB that all collections and files take on disk. 10,240: many tenants on one disk.
     pub stored_mib: u64,
-    /// Records of all collections. 10,000,000: with their indexes about what 10 GiB hold.
+    /// Records of all collections, and files. 10,000,000: with their indexes about what 10 GiB hold.
     pub stored_records: u64,
     /// Artifacts that deployments stand on. No limit beside `deployments.count` and `deployments.versions`.
     pub artifacts: u64,

@@ -15,7 +15,7 @@ pub use config::{BadQuota, CallerQuota, Config, Quota};
 pub use space::Usage;
 
 use super::caller::Identity;
-use crate::domain::{Account, Accounts, Exceeded, Namespace, Scope};
+use crate::domain::{Account, Accounts, Ceiling, Exceeded, KeptFiles, Namespace, Scope};
 use arc_swap::ArcSwap;
 use space::{Held, Space};
 use std::collections::BTreeMap;
@@ -41,6 +41,8 @@ pub struct Quotas {
     spaces: Book<Namespace>,
     callers: Book<Identity>,
     overrides: ArcSwap<imbl::HashMap<Namespace, Quota>>,
+    /// What files namespaces keep: only those that keep any, so no more entries than folders on the disk.
+    files: ArcSwap<imbl::HashMap<Namespace, KeptFiles>>,
 }
 
 /// One request under way: its caller's place, and its place in the first namespace that it asked for.
@@ -69,6 +71,7 @@ impl Quotas {
             spaces: Book::new(Scope::Namespace, config.namespace.clone(), config.accounts),
             callers: Book::new(Scope::Caller, caller, config.accounts),
             overrides: ArcSwap::default(),
+            files: ArcSwap::default(),
             config,
         }
     }
@@ -81,6 +84,11 @@ impl Quotas {
     /// What a namespace uses.
     pub fn usage(&self, namespace: &Namespace) -> Usage {
         self.spaces.find(namespace).map(|space| space.usage()).unwrap_or_default()
+    }
+
+    /// What files a namespace keeps.
+    pub fn files(&self, namespace: &Namespace) -> KeptFiles {
+        self.files.load().get(namespace).copied().unwrap_or_default()
     }
 
     /// The quota that overrides make.
@@ -133,6 +141,17 @@ impl Visit {
 impl Accounts for Quotas {
     fn of(&self, namespace: &Namespace) -> Arc<dyn Account> {
         self.space(namespace)
+    }
+
+    fn room(&self, namespace: &Namespace) -> Ceiling {
+        Ceiling { files: self.files(namespace), ..self.space(namespace).ceiling() }
+    }
+
+    fn keeps(&self, namespace: &Namespace, files: KeptFiles) {
+        self.files.rcu(|all| match files == KeptFiles::default() {
+            true => all.without(namespace),
+            false => all.update(namespace.clone(), files),
+        });
     }
 }
 
@@ -273,6 +292,24 @@ mod tests {
         quotas.spaces.forget(Duration::ZERO);
         assert!(quotas.admit(None, &name("n5")).is_ok());
         assert_eq!(quotas.spaces.all.load().len(), 1, "those that nobody used are gone");
+    }
+
+    #[test]
+    fn files_and_records_share_a_ceiling() {
+        let quotas = quotas(|config| {
+            config.namespace.stored_records = 10;
+            config.namespace.stored_mib = 1;
+        });
+        let acme = name("acme");
+        quotas.keeps(&acme, KeptFiles { count: 4, bytes: 1 << 19 });
+        let ceiling = quotas.room(&acme);
+        assert_eq!(ceiling.over(6, 1 << 19, true), None, "at");
+        assert_eq!(ceiling.over(7, 0, true).unwrap().quota, "stored_records");
+        assert_eq!(ceiling.over(7, 0, false), None, "no more than there are");
+        assert_eq!(ceiling.over(0, (1 << 19) + 1, false).unwrap().quota, "stored_mib");
+        assert_eq!(quotas.room(&name("globex")).files, KeptFiles::default());
+        quotas.keeps(&acme, KeptFiles::default());
+        assert!(quotas.files.load().is_empty(), "who keeps nothing is not remembered");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::config::Quota;
 use super::debt::{Debt, Rate};
-use crate::domain::{Account, Ceiling, Charge, Exceeded, Scope};
+use crate::domain::{Account, Ceiling, Charge, Exceeded, KeptFiles, Scope};
 use arc_swap::ArcSwap;
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultDirectRateLimiter, RateLimiter};
@@ -221,7 +221,7 @@ impl Account for Space {
 
     fn ceiling(&self) -> Ceiling {
         let terms = self.terms.load();
-        Ceiling { records: terms.quota.stored_records, mib: terms.quota.stored_mib }
+        Ceiling { records: terms.quota.stored_records, mib: terms.quota.stored_mib, files: KeptFiles::default() }
     }
 }
 

@@ -1,8 +1,9 @@
 //! Does one host call each, as it is asked, and tells what came of it: for the tests of grants.
 
 use collector_guest::collections::Collection;
+use collector_guest::files::{Folder, Info};
 use collector_guest::{Code, Context, Fault, Secret, Sender, config, dispatch, http};
-use proto::{Errand, Errands, ErrandsService, FetchErrand, Fetched, Found, Header, Note};
+use proto::{Errand, Errands, ErrandsService, FetchErrand, Fetched, FileErrand, FileFound, Found, Header, Note};
 
 /// What `proto/errands.proto` says, as Rust.
 pub mod proto {
@@ -22,6 +23,22 @@ fn said(text: impl Into<String>) -> Result<Found, Fault> {
 
 fn ids(records: Vec<(String, Note)>) -> Vec<String> {
     records.into_iter().map(|(id, _)| id).collect()
+}
+
+fn folder(errand: &FileErrand) -> Folder {
+    Folder::named(errand.folder.as_str())
+}
+
+fn length(errand: &FileErrand) -> usize {
+    usize::try_from(errand.length).unwrap_or(usize::MAX)
+}
+
+fn all_done() -> Result<FileFound, Fault> {
+    Ok(FileFound { text: "done".to_owned(), ..FileFound::default() })
+}
+
+fn file_names(files: Vec<(String, Info)>) -> Vec<String> {
+    files.into_iter().map(|(name, _)| name).collect()
 }
 
 impl Errands for Runner {
@@ -107,6 +124,81 @@ impl Errands for Runner {
         loop {
             let total = notes(&errand).list()?.total;
             found.send(Found { text: total.to_string(), ..Found::default() })?;
+        }
+    }
+
+    fn read_file(_: &Context, errand: FileErrand) -> Result<FileFound, Fault> {
+        let data = folder(&errand).read_at(&errand.name, errand.offset(), errand.length)?;
+        Ok(FileFound { data, ..FileFound::default() })
+    }
+
+    fn write_file(_: &Context, errand: FileErrand) -> Result<FileFound, Fault> {
+        let mut data = errand.data.clone();
+        data.resize(data.len().max(length(&errand)), 0);
+        match errand.offset {
+            Some(offset) => folder(&errand).write_at(&errand.name, offset, &data)?,
+            None => folder(&errand).write(&errand.name, &data)?,
+        }
+        all_done()
+    }
+
+    fn stat_file(_: &Context, errand: FileErrand) -> Result<FileFound, Fault> {
+        let Info { size, modified_ms } = folder(&errand).info(&errand.name)?;
+        Ok(FileFound { size, modified_ms, ..FileFound::default() })
+    }
+
+    fn list_files(_: &Context, errand: FileErrand) -> Result<FileFound, Fault> {
+        let mut found = FileFound::default();
+        let mut token = String::new();
+        loop {
+            let page = folder(&errand).list_after(&errand.name, &token, errand.length)?;
+            found.size += 1;
+            found.names.extend(file_names(page.files));
+            if page.next.is_empty() {
+                return Ok(found);
+            }
+            token = page.next;
+        }
+    }
+
+    fn list_files_from(_: &Context, errand: FileErrand) -> Result<FileFound, Fault> {
+        let page = folder(&errand).list_after(&errand.name, &errand.to, errand.length)?;
+        Ok(FileFound { names: file_names(page.files), to: page.next, ..FileFound::default() })
+    }
+
+    fn delete_file(_: &Context, errand: FileErrand) -> Result<FileFound, Fault> {
+        folder(&errand).delete(&errand.name)?;
+        all_done()
+    }
+
+    fn rename_file(_: &Context, errand: FileErrand) -> Result<FileFound, Fault> {
+        folder(&errand).rename(&errand.name, &errand.to)?;
+        all_done()
+    }
+
+    fn fill_folder(_: &Context, errand: FileErrand) -> Result<FileFound, Fault> {
+        let data = vec![1; length(&errand)];
+        for size in 0..errand.offset() {
+            if let Err(fault) = folder(&errand).write(&format!("{}{size}", errand.name), &data) {
+                return Ok(FileFound { size, text: fault.to_string(), ..FileFound::default() });
+            }
+        }
+        Ok(FileFound { size: errand.offset(), ..FileFound::default() })
+    }
+
+    fn insist_file(_: &Context, errand: FileErrand) -> Result<FileFound, Fault> {
+        let mut size = 0;
+        loop {
+            match folder(&errand).read_at(&errand.name, 0, errand.length) {
+                Err(fault) => return Ok(FileFound { size, text: fault.to_string(), ..FileFound::default() }),
+                Ok(data) => {
+                    let first = data.first().copied().unwrap_or_default();
+                    if data.len() != length(&errand) || data.iter().any(|byte| *byte != first) {
+                        return Err(Fault::new(Code::DataLoss, "a file that was never written"));
+                    }
+                    size += 1;
+                }
+            }
         }
     }
 

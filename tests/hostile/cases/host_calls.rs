@@ -1,6 +1,7 @@
 //! H: what running code asks of the node.
 
-use crate::case::{Case, Cost, Miss, Verdict, check, done, gap, refused, told};
+use super::files;
+use crate::case::{Case, Cost, Miss, Verdict, check, done, refused, told};
 use crate::messages::{FetchErrand, FetchHeader};
 use crate::target::{ERRANDS, LONG, Target, code, overruns};
 use collector::rpc::pb;
@@ -11,8 +12,6 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tonic::Code;
 
-/// Why nobody attacks them.
-const NO_FILES: &str = "guests are granted no files, so there is nothing to attack";
 const SHORT: Duration = Duration::from_millis(250);
 
 pub fn cases() -> Vec<Case> {
@@ -39,8 +38,8 @@ pub fn cases() -> Vec<Case> {
         )
         .costs(Cost::Slow),
         Case::new("H04", "a look for files, folders, variables and arguments", "there are none", |t| Box::pin(h04(t))),
-        gap("H04b", "a granted folder filled up", "the guest's error; space returns", NO_FILES),
-        gap("H05", "truncate, link and rename in a folder that is read only", "denied", NO_FILES),
+        files::filled(),
+        files::read_only(),
         Case::new(
             "H07",
             "two lengths, 100,000 headers, a body too large, cut off, without end; headers with line ends of its own",

@@ -2,6 +2,7 @@
 
 mod callers;
 mod descriptors;
+mod files;
 mod host_calls;
 mod overload;
 mod payloads;

@@ -8,12 +8,13 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// One of each kind, so that the plugin is deployed.
-pub const GRANTS: [&str; 5] = [
+pub const GRANTS: [&str; 6] = [
     "config=region=north",
     "secret=api-token",
     "collections=notes:write",
     "dispatch=errands.v1.Errands",
     "http=http://127.0.0.1:1",
+    "files=shared:write",
 ];
 /// Name of the deployment.
 pub const ERRANDS: &str = "errands.v1.Errands";
