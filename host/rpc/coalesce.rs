@@ -2,11 +2,14 @@
 //!
 //! HTTP/2 flushes after every frame that it has; under load most of a node's time goes into those system calls. Here a
 //! flush waits for one turn of the run queue: what other calls of the same connection have to say by then goes along. A
-//! call that is alone waits for nobody: its turn comes at once.
+//! call that is alone on its connection waits for nobody.
 
+use super::lifetime::Activity;
 use bytes::{Buf as _, BytesMut};
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -15,18 +18,37 @@ const GATHER_MAX: usize = 32 << 10;
 /// Writes from this size on go out as they are.
 const LARGE: usize = 8 << 10;
 
+/// Whether a connection's task is to be polled again, after others had their turn. Clones are one.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Turn(Arc<AtomicBool>);
+
+impl Turn {
+    fn ask(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that was asked for since this was looked at last.
+    pub(super) fn is_asked(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
+    }
+}
+
 /// A stream whose small writes are gathered until the next turn.
 #[derive(Debug)]
 pub(super) struct Coalesced<S> {
     inner: S,
+    activity: Activity,
+    turn: Turn,
     gathered: BytesMut,
     /// A flush was asked for, and the turn that it waits for has begun.
     waited: bool,
 }
 
 impl<S> Coalesced<S> {
-    pub(super) fn new(inner: S) -> Self {
-        Self { inner, gathered: BytesMut::new(), waited: false }
+    /// * `activity`: what runs on the connection.
+    /// * `turn`: how its task is told to come again. It shares the task of whoever reads and writes.
+    pub(super) fn new(inner: S, activity: Activity, turn: Turn) -> Self {
+        Self { inner, activity, turn, gathered: BytesMut::new(), waited: false }
     }
 }
 
@@ -88,9 +110,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Coalesced<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if !this.gathered.is_empty() && !this.waited {
+        if !this.gathered.is_empty() && !this.waited && this.activity.is_shared() {
             this.waited = true;
-            cx.waker().wake_by_ref();
+            this.turn.ask();
             return Poll::Pending;
         }
         ready!(this.poll_empty(cx))?;
@@ -108,7 +130,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Coalesced<S> {
 mod tests {
     use super::*;
     use futures_util::FutureExt as _;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     /// Writes down the sizes of what reaches it.
@@ -130,7 +152,13 @@ mod tests {
     #[tokio::test]
     async fn small_writes_leave_together_and_large_ones_as_they_are() {
         let sizes = Arc::new(Mutex::new(Vec::new()));
-        let mut stream = Coalesced::new(Sizes(Arc::clone(&sizes)));
+        let activity = Activity::default();
+        let mut stream = Coalesced::new(Sizes(Arc::clone(&sizes)), activity.clone(), Turn::default());
+        stream.write_all(&[1; 100]).await.unwrap();
+        let one = activity.begin();
+        assert!(stream.flush().now_or_never().is_some(), "who is alone does not wait");
+        let _another = activity.begin();
+        assert_eq!(std::mem::take(&mut *sizes.lock().unwrap()), [100]);
         for _ in 0..3 {
             stream.write_all(&[1; 100]).await.unwrap();
         }
@@ -148,12 +176,17 @@ mod tests {
         assert!(matches!(gathered[..], [one] if one <= GATHER_MAX), "{gathered:?}");
         stream.shutdown().await.unwrap();
         assert_eq!(sizes.lock().unwrap().len(), 1, "nothing is left behind");
+        drop(one);
     }
 
     #[tokio::test]
     async fn every_byte_arrives_in_order_through_a_narrow_pipe() {
         let (near, mut far) = tokio::io::duplex(7);
-        let mut near = Coalesced::new(near);
+        let activity = Activity::default();
+        let _both = [activity.begin(), activity.begin()];
+        let turn = Turn::default();
+        let asked = turn.clone();
+        let mut near = Coalesced::new(near, activity, turn.clone());
         let all: Vec<u8> = (0..40_000_u32).map(|n| n.to_le_bytes()[0]).collect();
         let sent = all.clone();
         let writing = async move {
@@ -165,8 +198,17 @@ mod tests {
             }
             near.shutdown().await.unwrap();
         };
+        // As the connection's own task does.
+        let mut writing = Box::pin(writing);
+        let writing = std::future::poll_fn(move |cx| {
+            let polled = writing.as_mut().poll(cx);
+            if asked.is_asked() {
+                cx.waker().wake_by_ref();
+            }
+            polled
+        });
         let mut got = Vec::new();
-        let (_, read) = tokio::join!(writing, far.read_to_end(&mut got));
+        let ((), read) = tokio::join!(writing, far.read_to_end(&mut got));
         read.unwrap();
         assert!(got == all);
     }

@@ -60,6 +60,11 @@ impl Activity {
         Running(self.clone())
     }
 
+    /// Whether more than one thing runs.
+    pub(super) fn is_shared(&self) -> bool {
+        self.0.running.load(Ordering::Relaxed) > 1
+    }
+
     /// When it will have been idle for so long, as it looks now.
     fn idle_at(&self, idle: Duration) -> Instant {
         if self.0.running.load(Ordering::Acquire) > 0 {

@@ -4,6 +4,7 @@
 //! into domain words by `convert`, handed on in one call, and answered; failures become statuses in `status`.
 
 mod admission;
+mod alone;
 mod builtin;
 mod calls;
 mod coalesce;

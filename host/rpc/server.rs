@@ -9,8 +9,9 @@
 //! ```
 
 use super::admission::{Admission, Closed, Place};
+use super::alone::Alone;
 use super::calls::Calls;
-use super::coalesce::Coalesced;
+use super::coalesce::{Coalesced, Turn};
 use super::identify::{Identify, Peer, Visitor};
 use super::incoming::Whole;
 use super::lifetime::{Activity, Lifetime, Running, tend};
@@ -21,7 +22,7 @@ use crate::lifecycle::Lifecycle;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use std::convert::Infallible;
 use std::io;
@@ -135,7 +136,7 @@ impl Server {
         let open = Connections::new(&self.config);
         let host = Host {
             tls: self.tls,
-            builder: builder(&self.config),
+            streams: self.config.streams,
             lifetime: Lifetime::new(&self.config),
             drain: open.drain.clone(),
             identify,
@@ -183,7 +184,8 @@ impl Server {
 #[derive(Clone)]
 struct Host {
     tls: Option<Arc<Tls>>,
-    builder: Builder<TokioExecutor>,
+    /// At once on one connection.
+    streams: u32,
     lifetime: Lifetime,
     drain: CancellationToken,
     identify: Identify,
@@ -219,8 +221,10 @@ impl Host {
             let answer = answers.clone().answer(request, &visitor, running.begin());
             async { Ok::<_, Infallible>(answer.await) }
         });
-        let connection = self.builder.serve_connection(TokioIo::new(Coalesced::new(stream)), service).into_owned();
-        tend(connection, self.lifetime, &activity, &self.drain).await
+        let (alone, turn) = (Alone::default(), Turn::default());
+        let stream = TokioIo::new(Coalesced::new(stream, activity.clone(), turn.clone()));
+        let connection = builder(self.streams, alone.clone()).serve_connection(stream, service).into_owned();
+        alone.drive(Box::pin(tend(connection, self.lifetime, &activity, &self.drain)), turn).await
     }
 }
 
@@ -299,8 +303,8 @@ impl Connections {
 }
 
 /// HTTP/2 and HTTP/1.1 as threats.md B1 sets them.
-fn builder(config: &Config) -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
+fn builder(streams: u32, alone: Alone) -> Builder<Alone> {
+    let mut builder = Builder::new(alone);
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -312,7 +316,7 @@ fn builder(config: &Config) -> Builder<TokioExecutor> {
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(config.streams)
+        .max_concurrent_streams(streams)
         .max_local_error_reset_streams(Some(1_024))
         .max_pending_accept_reset_streams(Some(20))
         .max_header_list_size(16 << 10)
