@@ -9,7 +9,7 @@ use crate::process::Process;
 use crate::report::{Rounds, Row};
 use crate::{Failure, plugins};
 use bytes::Bytes;
-use collector::cli::{NodeClient, PluginFile, Target};
+use collector::cli::{ClientError, NodeClient, PluginFile, Target};
 use collector::domain::Digest;
 use collector::rpc::pb::serve_request::ServiceDef;
 use prost_types::Any;
@@ -107,6 +107,7 @@ async fn restarted(data: &Path, subjects: &[Subject], options: &Options) -> Resu
         let node = Process::node(data, &[])?;
         rounds.calls(START, &[began.elapsed()]);
         let client = NodeClient::connect(&node.address).await?;
+        connected(&client, subjects).await?;
         for subject in subjects {
             let digest = Digest::of(&distinct(&subject.bytes, round)?);
             for what in [FIRST, SECOND] {
@@ -118,13 +119,23 @@ async fn restarted(data: &Path, subjects: &[Subject], options: &Options) -> Resu
     }
     let mut rows = vec![rounds.alone(START)];
     for subject in subjects {
-        rows.push(rounds.row(&subject.named(FIRST), &subject.named(SECOND)));
+        rows.extend([FIRST, SECOND].map(|what| rounds.row(&subject.named(what), &subject.named(SECOND))));
         if subject.name == SMALL {
             let first = rounds.median(&subject.named(FIRST));
             rows.push(Row::at_most("known, first call after a restart, ms", first / 1e3, 5.0));
         }
     }
     Ok(rows)
+}
+
+/// Makes the client's connection, as of stock clients that are there already, and nothing of the node's.
+async fn connected(client: &NodeClient, subjects: &[Subject]) -> Result<(), Failure> {
+    let subject = subjects.first().ok_or("no component")?;
+    let unknown = ServiceDef::ServiceUri(format!("sha256:{}", Digest::of(b"of nothing that anybody uploaded")));
+    match client.serve(&subject.target, unknown, subject.input.clone()).await {
+        Err(ClientError::Call(status)) if status.code() == tonic::Code::NotFound => Ok(()),
+        answer => Err(format!("an unknown digest was answered with {answer:?}").into()),
+    }
 }
 
 fn request(name: &str, plugin: &PluginFile) -> Result<(Target, Any), Failure> {

@@ -5,9 +5,8 @@
 use crate::node::{channel, deploy, distinct};
 use crate::options::Options;
 use crate::process::Process;
-use crate::report::{Rounds, Row, Unit, micros};
+use crate::report::{Figure, Rounds, Row, Unit, micros};
 use crate::{Failure, plugins, tenancy};
-use serde_json::json;
 use std::path::Path;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -66,21 +65,23 @@ async fn deployed(options: &Options) -> Result<Vec<Row>, Failure> {
         there = *count;
         rows.push(each(&format!("per idle deployment, {count} deployed"), &node, empty, there)?);
     }
-    let took = micros(began.elapsed()) / float(there as u64);
-    drop((channel, node));
-    rows.extend(again(data.path(), there).await?);
     let mut rounds = Rounds::default();
-    rounds.value("deploying a distinct component", Unit::Time, took, there);
-    rows.push(rounds.alone("deploying a distinct component"));
-    if let Some(figure) = rows.iter().rev().filter_map(Row::figure).find(|figure| figure.name.contains("deployed")) {
-        let most = figure.median();
-        rows.push(Row::at_most(&format!("KiB per idle deployment, {there} deployed"), most, 64.0));
-    }
+    rounds.value(DEPLOYING, Unit::Time, micros(began.elapsed()) / float(there as u64), there);
+    drop((channel, node));
+    rows.push(rounds.alone(DEPLOYING));
+    rows.extend(again(data.path(), there).await?);
+    let bar = |figure: &Figure| Row::at_most(&format!("KiB {}", figure.name), figure.median(), 64.0);
+    let last = format!(", {there} deployed");
+    let bars: Vec<Row> =
+        rows.iter().filter_map(Row::figure).filter(|figure| figure.name.ends_with(&last)).map(bar).collect();
+    rows.extend(bars);
     Ok(rows)
 }
 
-/// More compiled code than a node keeps by default, so that nothing is compiled twice.
-const SETTINGS: [&str; 1] = ["wasm.disk_mib=8192"];
+const DEPLOYING: &str = "deploying a distinct component, compiling included";
+
+/// More compiled code than a node keeps by default, so that nothing is compiled twice, and more namespaces.
+const SETTINGS: [&str; 2] = ["wasm.disk_mib=8192", "registry.namespaces=20000"];
 
 /// Memory since `empty`, in equal parts.
 fn each(name: &str, node: &Process, empty: [u64; 2], count: usize) -> Result<Row, Failure> {
@@ -114,7 +115,7 @@ async fn running(options: &Options) -> Result<Vec<Row>, Failure> {
     let mut rounds = Rounds::default();
     for _ in 0..options.rounds().min(5) {
         // A node each: what ran leaves its slots warm.
-        let node = Process::node(data.path(), &[])?;
+        let node = Process::node(data.path(), &["server.connections_per_address=256"])?;
         deploy(&channel(&node.address).await?, None, tenancy::QUIET, &misbehave).await?;
         tenancy::sleep(&node.address, Duration::from_millis(1)).await?;
         let before = node.resident_kib()?;
@@ -134,8 +135,5 @@ async fn running(options: &Options) -> Result<Vec<Row>, Failure> {
         rounds.value(EACH, Unit::Memory, part, RUNNING);
         rounds.beside(EACH, "after they ended, KiB", float(node.resident_kib()?.saturating_sub(before)));
     }
-    Ok(vec![
-        rounds.alone(EACH),
-        Row::note(format!("{RUNNING} at once, a connection each"), json!({ "running": RUNNING })),
-    ])
+    Ok(vec![rounds.alone(EACH).with("at once, a connection each", float(RUNNING as u64))])
 }

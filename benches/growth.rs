@@ -37,7 +37,8 @@ async fn services(options: &Options) -> Result<Vec<Row>, Failure> {
     let mut nodes: Vec<(String, Process, TempDir)> = Vec::new();
     for size in sizes {
         let data = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-        let node = Process::node(data.path(), &[])?;
+        // More than a namespace may have by default: the greeter's own file is one too.
+        let node = Process::node(data.path(), &["registry.files=20000"])?;
         deploy(&channel(&node.address).await?, None, NAMESPACE, &greeter).await?;
         let mut client = CollectorRegistryClient::new(channel(&node.address).await?);
         for number in 1..*size {

@@ -86,7 +86,18 @@ pub(crate) async fn serve(options: &Options) -> Result<Vec<Row>, Failure> {
     let least = rounds.median(&digest) * 1.5 + rounds.median(HASH);
     let attached = rounds.median(&binary) / least;
     rows.push(Row::at_most("Serve with the binary / (1.5 x by digest + one hash)", attached, 1.0));
+    rows.extend(soak(&stage, options).await?);
     Ok(rows)
+}
+
+/// What many calls leave behind in a node that has answered as many before.
+async fn soak(stage: &Stage, options: &Options) -> Result<[Row; 2], Failure> {
+    let mut job = Way::Digest.job(stage, ALONE, options)?;
+    job.calls = options.pick(10_000, 200);
+    let before = stage.node.resident_kib()?;
+    Load::start()?.run(&job).await?;
+    let after = format!("node after {} more warm calls", job.calls);
+    Ok([Row::memory("node after all of the above", before), Row::memory(&after, stage.node.resident_kib()?)])
 }
 
 fn hashed(bytes: &Bytes) -> std::time::Duration {

@@ -44,11 +44,7 @@ struct Prepared {
 async fn run(job: &Job) -> Result<Ran, Failure> {
     let prepared = Rc::new(prepare(job)?);
     let mut drivers = JoinSet::new();
-    let mut workers = connect(job, &mut drivers).await?;
-    for (number, worker) in workers.iter_mut().enumerate() {
-        // With the messages after those that are counted, where there are more.
-        worker.call(&prepared, job.calls + number).await?;
-    }
+    let workers = connect(job, &prepared, &mut drivers).await?;
     let (next, calls) = (Rc::new(Cell::new(0)), job.calls);
     let mut tasks = JoinSet::new();
     let began = Instant::now();
@@ -100,8 +96,9 @@ enum Worker {
     Own(http1::SendRequest<Full<Bytes>>),
 }
 
-/// As many workers as calls are in flight, spread over the connections.
-async fn connect(job: &Job, drivers: &mut JoinSet<()>) -> Result<Vec<Worker>, Failure> {
+/// As many workers as calls are in flight, spread over the connections. Each has made a call: a server closes connections
+/// that say nothing.
+async fn connect(job: &Job, prepared: &Prepared, drivers: &mut JoinSet<()>) -> Result<Vec<Worker>, Failure> {
     let uri: Uri = job.address.parse()?;
     let host = uri.authority().ok_or("no host")?.as_str().to_owned();
     let dial = || async {
@@ -109,22 +106,27 @@ async fn connect(job: &Job, drivers: &mut JoinSet<()>) -> Result<Vec<Worker>, Fa
         stream.set_nodelay(true)?;
         Ok::<_, Failure>(TokioIo::new(stream))
     };
-    let mut workers = Vec::new();
-    if job.kind == Kind::JsonOld {
-        for _ in 0..job.in_flight {
-            let (sender, driver) = http1::handshake(dial().await?).await?;
-            drivers.spawn_local(async move { drop(driver.await) });
-            workers.push(Worker::Own(sender));
-        }
-        return Ok(workers);
+    let (mut workers, mut senders) = (Vec::new(), Vec::new());
+    for number in 0..job.in_flight {
+        let mut worker = match (job.kind, senders.get(number % job.connections.max(1))) {
+            (Kind::JsonOld, _) => {
+                let (sender, driver) = http1::handshake(dial().await?).await?;
+                drivers.spawn_local(async move { drop(driver.await) });
+                Worker::Own(sender)
+            }
+            (_, Some(sender)) => Worker::Shared(http2::SendRequest::clone(sender)),
+            (_, None) => {
+                let (sender, driver) = http2::handshake(TokioExecutor::new(), dial().await?).await?;
+                drivers.spawn_local(async move { drop(driver.await) });
+                senders.push(sender.clone());
+                Worker::Shared(sender)
+            }
+        };
+        // With the messages after those that are counted, where there are more.
+        worker.call(prepared, job.calls + number).await?;
+        workers.push(worker);
     }
-    let mut senders = Vec::new();
-    for _ in 0..job.connections.max(1) {
-        let (sender, driver) = http2::handshake(TokioExecutor::new(), dial().await?).await?;
-        drivers.spawn_local(async move { drop(driver.await) });
-        senders.push(sender);
-    }
-    Ok(senders.into_iter().cycle().take(job.in_flight).map(Worker::Shared).collect())
+    Ok(workers)
 }
 
 impl Worker {

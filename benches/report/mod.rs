@@ -11,7 +11,7 @@ mod stats;
 
 pub(crate) use compare::Before;
 pub(crate) use rounds::{MEAN, Rounds};
-pub(crate) use row::{Row, Unit};
+pub(crate) use row::{Figure, Row, Unit};
 pub(crate) use stats::{micros, quantile};
 
 use crate::Failure;
