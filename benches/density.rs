@@ -56,20 +56,21 @@ async fn deployed(options: &Options) -> Result<Vec<Row>, Failure> {
     // What the first deployment ever costs once is not what each costs.
     deploy(&channel, None, "first", &greeter).await?;
     let empty = [node.resident_kib()?, node.anonymous_kib()?];
-    let (mut rows, mut there) = (Vec::new(), 0);
+    let (mut rows, mut there, mut rounds) = (Vec::new(), 0, Rounds::default());
     let began = Instant::now();
     for count in steps {
         for number in there..*count {
             deploy(&channel, None, &format!("tenant-{number}"), &distinct(&greeter, number)?).await?;
         }
         there = *count;
-        rows.push(each(&format!("per idle deployment, {count} deployed"), &node, empty, there)?);
+        let name = format!("per idle deployment, {count} deployed");
+        each(&mut rounds, &name, &node, empty, there)?;
+        rows.push(rounds.alone(&name));
     }
-    let mut rounds = Rounds::default();
     rounds.value(DEPLOYING, Unit::Time, micros(began.elapsed()) / float(there as u64), there);
     drop((channel, node));
     rows.push(rounds.alone(DEPLOYING));
-    rows.extend(again(data.path(), there).await?);
+    rows.extend(again(data.path(), there, options).await?);
     let bar = |figure: &Figure| Row::at_most(&format!("KiB {}", figure.name), figure.median(), 64.0);
     let last = format!(", {there} deployed");
     let bars: Vec<Row> =
@@ -84,27 +85,32 @@ const DEPLOYING: &str = "deploying a distinct component, compiling included";
 const SETTINGS: [&str; 2] = ["wasm.disk_mib=8192", "registry.namespaces=20000"];
 
 /// Memory since `empty`, in equal parts.
-fn each(name: &str, node: &Process, empty: [u64; 2], count: usize) -> Result<Row, Failure> {
+fn each(rounds: &mut Rounds, name: &str, node: &Process, empty: [u64; 2], count: usize) -> Result<(), Failure> {
     let part = |now: u64, before: u64| (float(now) - float(before)) / float(count as u64);
     let (resident, anonymous) = (node.resident_kib()?, node.anonymous_kib()?);
-    let mut rounds = Rounds::default();
     rounds.value(name, Unit::Memory, part(resident, empty[0]), count);
     rounds.beside(name, "of it anonymous, KiB", part(anonymous, empty[1]));
     rounds.beside(name, "node in all, KiB", float(resident));
-    Ok(rounds.alone(name))
+    Ok(())
 }
 
-/// A node that finds them all in its folder.
-async fn again(data: &Path, count: usize) -> Result<Vec<Row>, Failure> {
-    let started = format!("start with {count} deployments");
-    let blank = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-    let (empty, mut rounds) = (Process::node(blank.path(), &SETTINGS)?, Rounds::default());
-    let empty = [empty.resident_kib()?, empty.anonymous_kib()?];
-    let began = Instant::now();
-    let node = Process::node(data, &SETTINGS)?;
-    rounds.calls(&started, &[began.elapsed()]);
-    let name = format!("per idle deployment after a restart, {count} deployed");
-    Ok(vec![rounds.alone(&started), each(&name, &node, empty, count)?])
+/// Nodes that find them all in their folder, beside nodes with nothing in them.
+async fn again(data: &Path, count: usize, options: &Options) -> Result<Vec<Row>, Failure> {
+    let (started, name) =
+        (format!("start with {count} deployments"), format!("per idle deployment after a restart, {count} deployed"));
+    let mut rounds = Rounds::default();
+    for _ in 0..options.rounds() {
+        let blank = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+        let empty = Process::node(blank.path(), &SETTINGS)?;
+        channel(&empty.address).await?;
+        let empty = [empty.resident_kib()?, empty.anonymous_kib()?];
+        let began = Instant::now();
+        let node = Process::node(data, &SETTINGS)?;
+        rounds.calls(&started, &[began.elapsed()]);
+        channel(&node.address).await?;
+        each(&mut rounds, &name, &node, empty, count)?;
+    }
+    Ok(vec![rounds.alone(&started), rounds.alone(&name)])
 }
 
 /// Guests that all run at once.

@@ -1,6 +1,6 @@
 //! A chart of a group: a bar per row, as long as its ratio to the floor.
 
-use super::row::{Figure, Row};
+use super::row::{Figure, Row, Unit};
 use std::fmt::Write as _;
 
 const WIDTH: f64 = 1_000.0;
@@ -13,55 +13,85 @@ const TOP: f64 = 58.0;
 /// Where ratios differ by more, bars of a linear scale would be dots; then it is logarithmic.
 const LINEAR: f64 = 20.0;
 
-/// `None` where no row has a ratio.
+/// `None` where there is nothing to draw. Groups that only weigh get a bar per figure, as long as the memory.
 pub(super) fn svg(group: &str, rows: &[Row]) -> Option<String> {
-    let bars: Vec<(&Figure, f64)> = rows
-        .iter()
-        .filter_map(Row::figure)
-        .filter_map(|figure| Some((figure, figure.ratio().filter(|ratio| ratio.is_finite() && *ratio > 0.0)?)))
+    let figures = || rows.iter().filter_map(Row::figure);
+    let ratios: Vec<Bar<'_>> = figures()
+        .filter_map(|figure| Bar::new(figure, figure.ratio()?, &format!("{:.2}x, ", figure.ratio()?)))
         .collect();
-    let scale = Scale::of(bars.iter().map(|(_, ratio)| *ratio))?;
+    if ratios.is_empty() {
+        let weighed = figures().filter(|figure| figure.unit == Unit::Memory);
+        let bars: Vec<Bar<'_>> = weighed.filter_map(|figure| Bar::new(figure, figure.median(), "")).collect();
+        return drawn(&format!("{group}: memory"), "", None, &bars);
+    }
+    let legend = "blue: less is better; green: more is better; the line is the floor";
+    drawn(&format!("{group}: times the floor"), legend, Some(1.0), &ratios)
+}
+
+/// What is drawn of a figure.
+struct Bar<'a> {
+    figure: &'a Figure,
+    length: f64,
+    /// Before the figure itself.
+    label: String,
+}
+
+impl<'a> Bar<'a> {
+    /// `None` where no scale could show it.
+    fn new(figure: &'a Figure, length: f64, label: &str) -> Option<Self> {
+        (length.is_finite() && length > 0.0).then(|| Self { figure, length, label: label.to_owned() })
+    }
+}
+
+/// * `line`: a length that is marked.
+fn drawn(title: &str, legend: &str, line: Option<f64>, bars: &[Bar<'_>]) -> Option<String> {
+    let scale = Scale::of(bars.iter().map(|bar| bar.length).chain(line))?;
     #[expect(clippy::cast_precision_loss, reason = "rows of a chart")]
     let height = TOP + LINE * bars.len() as f64 + 16.0;
     let mut text = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
          <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n\
-         <text x=\"16\" y=\"24\" font-size=\"16\">{}: times the floor ({})</text>\n\
-         <text x=\"16\" y=\"42\" fill=\"#666\">blue: less is better; green: more is better; the line is the floor</text>\n",
-        escaped(group),
+         <text x=\"16\" y=\"24\" font-size=\"16\">{} ({})</text>\n\
+         <text x=\"16\" y=\"42\" fill=\"#666\">{legend}</text>\n",
+        escaped(title),
         scale.word(),
     );
-    for (n, (figure, ratio)) in bars.iter().enumerate() {
+    for (n, bar) in bars.iter().enumerate() {
         #[expect(clippy::cast_precision_loss, reason = "rows of a chart")]
         let y = TOP + LINE * n as f64;
-        bar(&mut text, figure, *ratio, scale.width(*ratio), y);
+        draw(&mut text, bar, scale.width(bar.length), y);
     }
-    let one = LEFT + scale.width(1.0);
-    let bottom = height - 12.0;
-    let _ =
-        write!(text, "<line x1=\"{one:.1}\" y1=\"{TOP}\" x2=\"{one:.1}\" y2=\"{bottom}\" stroke=\"#c00\"/>\n</svg>\n");
+    if let Some(line) = line.map(|at| LEFT + scale.width(at)) {
+        let bottom = height - 12.0;
+        let _ =
+            writeln!(text, "<line x1=\"{line:.1}\" y1=\"{TOP}\" x2=\"{line:.1}\" y2=\"{bottom}\" stroke=\"#c00\"/>");
+    }
+    text.push_str("</svg>\n");
     Some(text)
 }
 
-fn bar(text: &mut String, figure: &Figure, ratio: f64, width: f64, y: f64) {
+fn draw(text: &mut String, bar: &Bar<'_>, width: f64, y: f64) {
+    let figure = bar.figure;
     let color = if figure.unit.more_is_better() { "#3a9a5b" } else { "#3b6fb5" };
     let (middle, name) = (y + LINE * 0.65, escaped(&figure.name));
-    let floor = figure.floor.as_ref().map(|(floor, _)| escaped(floor)).unwrap_or_default();
+    let floor = figure.floor.as_ref().map(|(floor, _)| format!("; floor: {}", escaped(floor)));
+    let floor = floor.unwrap_or_default();
     let _ = write!(
         text,
-        "<g><title>{name}; floor: {floor}</title>\n\
+        "<g><title>{name}{floor}</title>\n\
          <text x=\"{:.0}\" y=\"{middle:.1}\" text-anchor=\"end\">{name}</text>\n\
          <rect x=\"{LEFT}\" y=\"{:.1}\" width=\"{width:.1}\" height=\"{:.1}\" fill=\"{color}\"/>\n\
-         <text x=\"{:.1}\" y=\"{middle:.1}\">{ratio:.2}x, {}</text></g>\n",
+         <text x=\"{:.1}\" y=\"{middle:.1}\">{}{}</text></g>\n",
         LEFT - 8.0,
         y + 3.0,
         LINE - 6.0,
         LEFT + width + 6.0,
+        bar.label,
         figure.unit.show(figure.median()),
     );
 }
 
-/// From ratios to lengths. The floor, 1.0, is always on it.
+/// From values to lengths.
 struct Scale {
     least: f64,
     most: f64,
@@ -69,10 +99,9 @@ struct Scale {
 }
 
 impl Scale {
-    fn of(ratios: impl Iterator<Item = f64> + Clone) -> Option<Self> {
-        ratios.clone().next()?;
-        let most = ratios.clone().fold(1.0, f64::max);
-        let least = ratios.fold(1.0, f64::min);
+    fn of(lengths: impl Iterator<Item = f64> + Clone) -> Option<Self> {
+        let most = lengths.clone().reduce(f64::max)?;
+        let least = lengths.reduce(f64::min)?;
         Some(Self { least: least / 2.0, most, linear: most / least <= LINEAR })
     }
 

@@ -12,6 +12,11 @@ const NOISE: f64 = 0.10;
 /// Spreads of both runs, added, that are noise too: with normal errors one row in hundreds is outside by chance.
 const SPREADS: f64 = 3.0;
 
+/// What is noise of figures that were taken so seldom that their spread says nothing.
+const SELDOM: f64 = 0.30;
+/// Rounds from which on it does.
+const ROUNDS: usize = 3;
+
 /// An earlier run.
 pub(crate) struct Before {
     name: String,
@@ -69,7 +74,8 @@ impl Before {
 
 impl Compared {
     fn note(&mut self, group: &str, figure: &Figure, then: &Ratio, now: &Ratio) {
-        let noise = NOISE.max(SPREADS * (then.spread + now.spread));
+        let least = if then.rounds.min(now.rounds) < ROUNDS { SELDOM } else { NOISE };
+        let noise = least.max(SPREADS * (then.spread + now.spread));
         // By how much it is worse: 0.5 is half as much again, or two thirds of the rate.
         let change = match figure.unit.more_is_better() {
             true => then.median / now.median - 1.0,
@@ -98,6 +104,7 @@ impl Compared {
 struct Ratio {
     median: f64,
     spread: f64,
+    rounds: usize,
 }
 
 impl Ratio {
@@ -108,7 +115,7 @@ impl Ratio {
             (None, _, Unit::Memory) => figure.rounds.clone(),
             (None, ..) => return None,
         };
-        Self::new(median(&values), mad(&values))
+        Self::new(median(&values), mad(&values), values.len())
     }
 
     /// * errors: `None` where the row was about something else.
@@ -116,13 +123,14 @@ impl Ratio {
         if row["floor"].as_str() != figure.floor.as_ref().map(|(floor, _)| floor.as_str()) {
             return None;
         }
+        let rounds = row["rounds"].as_array()?.len();
         match figure.floor {
-            Some(_) => Self::new(row["ratio"].as_f64()?, row["ratio_mad"].as_f64()?),
-            None => Self::new(row["median"].as_f64()?, row["mad"].as_f64()?),
+            Some(_) => Self::new(row["ratio"].as_f64()?, row["ratio_mad"].as_f64()?, rounds),
+            None => Self::new(row["median"].as_f64()?, row["mad"].as_f64()?, rounds),
         }
     }
 
-    fn new(median: f64, mad: f64) -> Option<Self> {
-        (median > 0.0).then(|| Self { median, spread: mad / median })
+    fn new(median: f64, mad: f64, rounds: usize) -> Option<Self> {
+        (median > 0.0).then(|| Self { median, spread: mad / median, rounds })
     }
 }

@@ -42,5 +42,6 @@ fn read(request: IncomingRequest) -> Option<Vec<u8>> {
 fn greeted(body: &[u8]) -> Option<Vec<u8>> {
     let asked: serde_json::Value = serde_json::from_slice(body).ok()?;
     let name = asked.get("name")?.as_str()?;
-    serde_json::to_vec(&serde_json::json!({ "text": ["Hello, ", name, "!"].concat() })).ok()
+    let text = ["Hello, ", name, "!"].concat();
+    serde_json::to_vec(&serde_json::json!({ "text": text })).ok()
 }
