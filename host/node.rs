@@ -9,11 +9,12 @@ use crate::data::{DataError, DataFolder};
 use crate::dispatch::artifacts::Artifacts;
 use crate::dispatch::deployments::{Deployments, Stored};
 use crate::dispatch::{Dispatcher, Parts};
-use crate::domain::PageTokens;
+use crate::domain::{CollectorId, PageTokens};
 use crate::exec::wasm::{Stats, WasmExecutor};
 use crate::exec::{Executor as _, Executors, Report};
 use crate::guest_calls::{self, NodeCalls};
 use crate::lifecycle::Lifecycle;
+use crate::mesh::{Links, Mesh, Peers};
 use crate::net::{self, Fetcher};
 use crate::registry::{Registry, RegistryError};
 use crate::rpc::{self, Identify, Pages, Server, ServerError, Services, Web};
@@ -116,7 +117,7 @@ impl Node {
         let longest = config.limits.deadline();
         let serving =
             lifecycle.spawn(server.run(Identify::new(tenancy.clone()), web, door, longest, lifecycle.clone()));
-        let id = data.id().to_owned();
+        let id = own_id(&config, &data)?.to_string();
         let node = Self {
             address,
             certificate,
@@ -224,6 +225,8 @@ async fn services(
         lifecycle: lifecycle.clone(),
     };
     let dispatcher = Arc::new(Dispatcher::new(parts, config.limits.clone()));
+    let own = own_id(config, data)?;
+    let peers = Peers::open(Arc::clone(&store), &config.peers, config.ground(), lifecycle.clone()).await?;
     let secrets = Secrets::open(Arc::clone(&store), data.key(), lifecycle.clone()).await?;
     let collections = collections(config, store, tenancy.clone(), &registry, &dispatcher, lifecycle).await?;
     dispatcher.answer_guests(Arc::new(NodeCalls::new(guest_calls::Parts {
@@ -246,7 +249,11 @@ async fn services(
         tenancy,
         secrets,
         namespaces: Arc::new(namespaces),
-        collector_id: data.id().to_owned(),
+        mesh: Mesh::new(own.clone()),
+        peers,
+        links: Links::default(),
+        on_loopback: config.server.listen.ip().is_loopback(),
+        collector_id: own.to_string(),
         advertised,
         pages: Pages::new(data.key()),
         limits: config.limits.clone(),
@@ -254,6 +261,14 @@ async fn services(
         ready,
         lifecycle: lifecycle.clone(),
     })
+}
+
+/// What the node is called: as its operator says, else as it was called at its first start.
+fn own_id(config: &Config, data: &DataFolder) -> Result<CollectorId, NodeError> {
+    if let Some(given) = config.mesh.own_id().map_err(ConfigError::from)? {
+        return Ok(given);
+    }
+    Ok(data.id().parse().map_err(|_not_an_id| DataError::Damaged(config.data.join("node.id")))?)
 }
 
 /// Opens the collections and goes on with what was left undone.

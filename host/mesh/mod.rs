@@ -9,12 +9,14 @@
 //! threats.md B11.
 
 mod config;
+mod links;
 mod offer;
 mod peer;
 pub mod peers;
 mod topology;
 
 pub use config::{BadSetting, Config, Entry, Ground};
+pub use links::{LinkState, Links, Phase};
 pub use offer::{Change, Offer, OfferedMethod, Served};
 pub use peer::{Busy, Peer};
 pub use peers::{Added, BadPeer, PEERS_MAX, PeerError, PeerPolicy, Peers};

@@ -103,6 +103,12 @@ pub enum PeerError {
     /// A field that does not do.
     #[error(transparent)]
     Field(#[from] BadPeer),
+    /// Callers are not asked who they are, and may be anywhere.
+    #[error(
+        "this node does not ask who calls (auth.mode is off) and other machines reach it: name its peers in [[peers]] of its \
+         configuration"
+    )]
+    Nobody,
     /// The node's settings give nothing to know peers by.
     #[error("{0}")]
     Ground(String),

@@ -27,6 +27,7 @@ mod native;
 mod not_yet;
 mod page;
 pub mod pb;
+mod peers;
 mod plugins;
 mod policy;
 mod preface;
@@ -60,6 +61,7 @@ use crate::dispatch::artifacts::Artifacts;
 use crate::dispatch::deployments::Deployments;
 use crate::domain::{Limits, Namespace};
 use crate::lifecycle::Lifecycle;
+use crate::mesh::{Links, Mesh, Peers};
 use crate::registry::Registry;
 use crate::tenancy::{Namespaces, Secrets, Tenancy};
 use collection_repo::RepoService;
@@ -71,6 +73,7 @@ use namespaces::NamespacesService;
 use native::Native;
 use pb::admin::v1::keys_server::KeysServer;
 use pb::admin::v1::namespaces_server::NamespacesServer;
+use pb::admin::v1::peers_server::PeersServer;
 use pb::admin::v1::secrets_server::SecretsServer;
 use pb::collection_repo_server::CollectionRepoServer;
 use pb::collection_service_server::CollectionServiceServer;
@@ -78,6 +81,7 @@ use pb::collective_dispatcher_server::CollectiveDispatcherServer;
 use pb::collector_registry_server::CollectorRegistryServer;
 use pb::plugin::v1::plugins_server::PluginsServer;
 use pb::record::v1::collections_server::CollectionsServer;
+use peers::PeersService;
 use plugins::PluginsService;
 use record::CollectionsService;
 use reflection::ReflectionService;
@@ -101,6 +105,8 @@ const REPLY_MAX: usize = (8 << 20) + (64 << 10);
 const LISTING_MAX: usize = 64 << 20;
 /// Largest request about a secret: the value and two names.
 const SECRET_REQUEST_MAX: usize = 16 << 10;
+/// Largest request about a peer: 64 bindings, an address and an identity.
+const PEERS_REQUEST_MAX: usize = 16 << 10;
 /// Room for what stands around a chunk of an upload.
 const CHUNK_FRAME: usize = 64;
 /// Room for the rest of a `ServeRequest` beside its binary.
@@ -132,6 +138,14 @@ pub struct Services {
     pub secrets: Secrets,
     /// Knows which namespaces there are.
     pub namespaces: Arc<Namespaces>,
+    /// What this collector knows of others.
+    pub mesh: Mesh,
+    /// Who its peers are.
+    pub peers: Peers,
+    /// How its links to them are.
+    pub links: Links,
+    /// Only this machine reaches the node.
+    pub on_loopback: bool,
     /// What the node calls itself.
     pub collector_id: String,
     /// Where others reach the node: `host:port`.
@@ -191,6 +205,7 @@ pub fn door(services: Services, default: &Namespace) -> Door {
     let secrets = SecretsServer::new(secrets).max_decoding_message_size(SECRET_REQUEST_MAX);
     let namespaces =
         NamespacesService::new(services.namespaces, Arc::clone(&deployments), tenancy.clone(), pages.clone());
+    let peers = PeersService::new(services.peers, services.links, services.mesh, tenancy.clone(), services.on_loopback);
     let plugins = PluginsService::new(deployments, artifacts, tenancy.clone(), pages, binary_max);
     let registry = RegistryService::new(registry, tenancy.clone(), default.clone());
     let dispatcher = CollectiveDispatcherServer::new(DispatcherService::new(dispatcher, services.collector_id))
@@ -220,6 +235,7 @@ pub fn door(services: Services, default: &Namespace) -> Door {
         .add_service(plugins)
         .add_service(secrets)
         .add_service(NamespacesServer::new(namespaces).max_decoding_message_size(MESSAGE_MAX))
+        .add_service(PeersServer::new(peers).max_decoding_message_size(PEERS_REQUEST_MAX))
         .add_service(dispatcher)
         .add_service(registry)
         .add_service(collections)

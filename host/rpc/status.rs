@@ -12,6 +12,7 @@ use crate::dispatch::artifacts::ArtifactError;
 use crate::dispatch::deployments::DeployError;
 use crate::domain::{Exceeded, Fault, FaultCode, Receipt, cut, one_line};
 use crate::exec::{ExecError, ExecFailure};
+use crate::mesh::PeerError;
 use crate::registry::{CallError, RegistryError};
 use crate::store::StoreError;
 use crate::tenancy::{KeyError, NamespaceError, Refused, SecretError};
@@ -157,6 +158,19 @@ pub(super) fn namespace(why: &NamespaceError, id: &RequestId) -> Status {
         NamespaceError::Quota(_) => failure.violation("quota"),
         NamespaceError::Store(why) => failure.explain_store(why),
         NamespaceError::Exists | NamespaceError::NotFound | NamespaceError::TooMany(_) | NamespaceError::Draining => {}
+    }
+    failure.status()
+}
+
+/// Something that was not done with a peer.
+pub(super) fn peer(why: &PeerError, id: &RequestId) -> Status {
+    let mut failure = Failure::new(verdict::peer(why), why, id);
+    match why {
+        PeerError::Refused(why) => failure.explain_refused(why),
+        PeerError::Field(why) => failure.violation(why.field),
+        PeerError::Store(why) => failure.explain_store(why),
+        PeerError::Draining => failure.retry(),
+        _ => {}
     }
     failure.status()
 }

@@ -6,6 +6,7 @@ use crate::dispatch::DispatchError;
 use crate::dispatch::artifacts::{ArtifactError, ComponentError, ElfError};
 use crate::dispatch::deployments::DeployError;
 use crate::exec::ExecError;
+use crate::mesh::PeerError;
 use crate::registry::{CallError, RegistryError, VetError};
 use crate::store::{Refusal, StoreError};
 use crate::tenancy::audit::Unrecorded;
@@ -29,6 +30,21 @@ pub(super) fn namespace(why: &NamespaceError) -> Verdict {
         NamespaceError::TooMany(_) => (Code::ResourceExhausted, "TOO_MANY"),
         NamespaceError::Store(why) => store(why),
         NamespaceError::Draining => (Code::Unavailable, "DRAINING"),
+    }
+}
+
+pub(super) fn peer(why: &PeerError) -> Verdict {
+    match why {
+        PeerError::Refused(why) => refused(why),
+        PeerError::Field(_) => (Code::InvalidArgument, "INVALID_ARGUMENT"),
+        PeerError::Nobody => (Code::FailedPrecondition, "AUTH_OFF"),
+        PeerError::Ground(_) => (Code::FailedPrecondition, "NO_IDENTITIES"),
+        PeerError::Configured => (Code::FailedPrecondition, "PEER_CONFIGURED"),
+        PeerError::Taken => (Code::AlreadyExists, "PEER_EXISTS"),
+        PeerError::NotFound => (Code::NotFound, "PEER_NOT_FOUND"),
+        PeerError::TooMany => (Code::ResourceExhausted, "TOO_MANY"),
+        PeerError::Store(why) => store(why),
+        PeerError::Draining => (Code::Unavailable, "DRAINING"),
     }
 }
 
