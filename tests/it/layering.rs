@@ -51,7 +51,19 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ),
         (
             "cli",
-            vec!["config", "data", "dispatch", "domain", "exec", "node", "registry", "rpc", "telemetry", "tenancy"],
+            vec![
+                "config",
+                "data",
+                "dispatch",
+                "domain",
+                "exec",
+                "mesh",
+                "node",
+                "registry",
+                "rpc",
+                "telemetry",
+                "tenancy",
+            ],
         ),
     ])
 }
