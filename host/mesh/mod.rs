@@ -8,13 +8,21 @@
 //! want that have a link each. Connections are `rpc`'s: nothing here knows gRPC. Source: semantics.md section 5,
 //! threats.md B11.
 
+mod inbound;
 mod offer;
 mod peer;
+pub mod peers;
+mod statement;
 mod topology;
 
+pub use inbound::{BadStatement, Forwarded, Inbound, InboundGuard};
 pub use offer::{Change, Offer, OfferedMethod, Served};
 pub use peer::{Busy, Peer};
+pub use statement::{LINK_ID_BYTES, LINK_KEY_BYTES, LinkKey, Statement};
 pub use topology::{OFFERS_MAX, Topology};
+
+/// Collectors that a call visits at most after the first. Source: semantics.md section 5.
+pub const HOPS_MAX: usize = 4;
 
 use crate::domain::CollectorId;
 use arc_swap::ArcSwap;
