@@ -9,6 +9,7 @@
 //! threats.md B11.
 
 mod breaker;
+mod config;
 mod inbound;
 mod offer;
 mod peer;
@@ -17,9 +18,11 @@ mod route;
 mod statement;
 mod topology;
 
+pub use config::{BadSetting, Config, Entry, Ground};
 pub use inbound::{BadStatement, Forwarded, Inbound, InboundGuard};
 pub use offer::{Change, Offer, OfferedMethod, Served};
 pub use peer::{Attempt, Busy, Peer};
+pub use peers::{Added, BadPeer, PEERS_MAX, PeerError, PeerPolicy, Peers};
 pub use route::{Found, NoRoute, Wanted};
 pub use statement::{LINK_ID_BYTES, LINK_KEY_BYTES, LinkKey, Statement};
 pub use topology::{OFFERS_MAX, Topology};
