@@ -8,12 +8,16 @@
 //! want that have a link each. Connections are `rpc`'s: nothing here knows gRPC. Source: semantics.md section 5,
 //! threats.md B11.
 
+mod config;
 mod offer;
 mod peer;
+pub mod peers;
 mod topology;
 
+pub use config::{BadSetting, Config, Entry, Ground};
 pub use offer::{Change, Offer, OfferedMethod, Served};
 pub use peer::{Busy, Peer};
+pub use peers::{Added, BadPeer, PEERS_MAX, PeerError, PeerPolicy, Peers};
 pub use topology::{OFFERS_MAX, Topology};
 
 use crate::domain::CollectorId;

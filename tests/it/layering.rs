@@ -24,7 +24,10 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
             vec!["domain", "tenancy", "registry", "dispatch", "exec", "store", "lifecycle", "collections", "net"],
         ),
         ("selfcheck", vec!["rpc", "tenancy"]),
-        ("config", vec!["domain", "exec", "dispatch", "registry", "rpc", "telemetry", "tenancy", "collections", "net"]),
+        (
+            "config",
+            vec!["domain", "exec", "dispatch", "registry", "rpc", "telemetry", "tenancy", "collections", "net", "mesh"],
+        ),
         (
             "node",
             vec![
@@ -36,6 +39,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
                 "exec",
                 "guest_calls",
                 "lifecycle",
+                "mesh",
                 "net",
                 "registry",
                 "rpc",
