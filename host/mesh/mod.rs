@@ -9,15 +9,22 @@
 //! threats.md B11.
 
 mod config;
+mod inbound;
+mod links;
 mod offer;
 mod peer;
 pub mod peers;
+pub mod record;
+mod statement;
 mod topology;
 
 pub use config::{BadSetting, Config, Entry, Ground};
+pub use inbound::{Inbound, InboundGuard};
+pub use links::{LinkState, Links, Phase};
 pub use offer::{Change, Offer, OfferedMethod, Served};
 pub use peer::{Busy, Peer};
 pub use peers::{Added, BadPeer, PEERS_MAX, PeerError, PeerPolicy, Peers};
+pub use statement::LinkKey;
 pub use topology::{OFFERS_MAX, Topology};
 
 use crate::domain::CollectorId;

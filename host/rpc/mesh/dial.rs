@@ -8,7 +8,7 @@
 //! nothing depends on how long the other side keeps a connection.
 
 use super::conn::Conn;
-use super::known::Known;
+use super::known::{BEYOND_MAX, Known};
 use super::lines::Line;
 use super::{Inner, text};
 use crate::domain::{CollectorId, Namespace, now};
@@ -19,7 +19,7 @@ use crate::rpc::pb;
 use crate::rpc::tls::DialError;
 use futures_util::future::BoxFuture;
 use http::Uri;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -256,7 +256,6 @@ impl Task {
             return Ended::Refused(problem.to_owned());
         };
         let Fresh { id, version, line, events, offers } = fresh;
-        self.inner.tell_of(&offers, &id);
         let peer = Peer::new(id.clone(), self.policy.address.clone(), met.namespaces.clone());
         let peer = self.inner.parts.mesh.linked(peer);
         self.inner.lines.put(id, Arc::clone(&line));
@@ -268,7 +267,9 @@ impl Task {
         });
         self.inner.parts.links.phase(&self.policy.address, Phase::Linked, None);
         tracing::info!(peer = %peer.id, address = self.policy.address, offers = offers.len(), "linked");
-        let ended = Up { task: self, peer, line, events, old: None, offers }.last().await;
+        let mut up = Up { task: self, peer, line, events, old: None, offers, told: BTreeSet::new() };
+        up.tell();
+        let ended = up.last().await;
         tracing::info!(address = self.policy.address, why = ended.text(), "the link ended");
         ended
     }
@@ -283,6 +284,8 @@ struct Up<'a> {
     /// The link before, until then.
     old: Option<(Streaming<LinkEvent>, Instant)>,
     offers: Known,
+    /// Namespaces that the peer has no business in, and that were written down.
+    told: BTreeSet<Namespace>,
 }
 
 impl Drop for Up<'_> {
@@ -330,10 +333,10 @@ impl Up<'_> {
         match event {
             Some(Event::Offers(said)) => {
                 let changes = self.offers.take(said).map_err(|why| odd(&why))?;
-                self.task.inner.tell_of(&self.offers, &self.peer.id);
                 parts.mesh.offered(&self.peer, changes);
                 let offers = self.offers.len();
                 parts.links.change(address, |link| (link.offers, link.heard) = (offers, now()));
+                self.tell();
             }
             Some(Event::Beat(beat)) => {
                 parts.links.change(address, |link| (link.calls, link.heard) = (beat.calls, now()));
@@ -357,6 +360,16 @@ impl Up<'_> {
         inner.parts.mesh.offered(&self.peer, changes);
         let offers = self.offers.len();
         inner.parts.links.change(&self.task.policy.address, |link| link.offers = offers);
+        self.tell();
+    }
+
+    /// Writes down what the peer offers and is not trusted with, once.
+    fn tell(&mut self) {
+        for namespace in self.offers.beyond() {
+            if self.told.len() < BEYOND_MAX && self.told.insert(namespace.clone()) {
+                self.task.inner.beyond(&self.peer.id, namespace);
+            }
+        }
     }
 }
 
