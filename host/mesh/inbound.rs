@@ -23,7 +23,6 @@ pub struct Inbound(Arc<RwLock<HashMap<[u8; LINK_ID_BYTES], Arc<Link>>>>);
 
 /// One of them.
 struct Link {
-    peer: CollectorId,
     policy: Arc<PeerPolicy>,
     mac: hmac::Key,
     seen: Mutex<Seen>,
@@ -65,17 +64,15 @@ impl fmt::Debug for Inbound {
 impl Inbound {
     /// Takes statements of a link from now on, until what it returns is dropped. A link of the same name before it ends.
     ///
-    /// * `peer`: who has the other end.
-    /// * `policy`: what it may do here.
+    /// * `peer`: who has the other end, by its name, and what it may do here. Of one without a name no statement is good.
     pub fn open(
         &self,
         link_id: [u8; LINK_ID_BYTES],
-        key: &[u8; LINK_KEY_BYTES],
-        peer: CollectorId,
-        policy: Arc<PeerPolicy>,
+        key: [u8; LINK_KEY_BYTES],
+        peer: Arc<PeerPolicy>,
     ) -> InboundGuard {
-        let mac = hmac::Key::new(hmac::HMAC_SHA256, key);
-        let link = Arc::new(Link { peer, policy, mac, seen: Mutex::default() });
+        let mac = hmac::Key::new(hmac::HMAC_SHA256, &key);
+        let link = Arc::new(Link { policy: peer, mac, seen: Mutex::default() });
         self.0.write().unwrap_or_else(PoisonError::into_inner).insert(link_id, Arc::clone(&link));
         InboundGuard { all: self.clone(), link_id, link }
     }
@@ -99,11 +96,12 @@ impl Inbound {
         let visited: Result<Vec<CollectorId>, _> = wire.visited.iter().map(|id| id.parse()).collect();
         let visited = visited.map_err(|_| BadStatement)?;
         // Who hands it over cannot leave itself out, or calls would go in circles.
-        if visited.last() != Some(&link.peer) || !link.seen().first_time(wire.number) {
+        let peer = link.policy.name.as_ref().filter(|name| visited.last() == Some(*name)).ok_or(BadStatement)?;
+        if !link.seen().first_time(wire.number) {
             return Err(BadStatement);
         }
         Ok(Forwarded {
-            peer: link.peer.clone(),
+            peer: peer.clone(),
             origin: wire.origin.into(),
             visited,
             policy: Arc::clone(&link.policy),
@@ -208,12 +206,13 @@ mod tests {
 
     fn policy() -> Arc<PeerPolicy> {
         let allows = vec!["acme:invoker".parse().unwrap()];
-        Arc::new(PeerPolicy { address: "127.0.0.1:1".into(), identity: None, allows, name: None })
+        let name = Some("a".parse().unwrap());
+        Arc::new(PeerPolicy { address: "127.0.0.1:1".into(), identity: None, allows, name })
     }
 
     fn linked() -> (Inbound, LinkKey, InboundGuard) {
         let (inbound, key) = (Inbound::default(), LinkKey::fresh().unwrap());
-        let guard = inbound.open(*key.id(), key.secret(), "a".parse().unwrap(), policy());
+        let guard = inbound.open(*key.id(), *key.secret(), policy());
         (inbound, key, guard)
     }
 
@@ -262,7 +261,7 @@ mod tests {
     #[test]
     fn a_newer_link_of_the_same_name_stays_when_the_older_ends() {
         let (inbound, key, old) = linked();
-        let _new = inbound.open(*key.id(), key.secret(), "a".parse().unwrap(), policy());
+        let _new = inbound.open(*key.id(), *key.secret(), policy());
         drop(old);
         assert!(inbound.check_at(&key.sign(&statement(), NOW), PATH, NOW).is_ok());
     }

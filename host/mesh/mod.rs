@@ -11,15 +11,18 @@
 mod breaker;
 mod config;
 mod inbound;
+mod links;
 mod offer;
 mod peer;
 pub mod peers;
+pub mod record;
 mod route;
 mod statement;
 mod topology;
 
 pub use config::{BadSetting, Config, Entry, Ground};
 pub use inbound::{BadStatement, Forwarded, Inbound, InboundGuard};
+pub use links::{LinkState, Links, Phase};
 pub use offer::{Change, Offer, OfferedMethod, Served};
 pub use peer::{Attempt, Busy, Peer};
 pub use peers::{Added, BadPeer, PEERS_MAX, PeerError, PeerPolicy, Peers};

@@ -22,6 +22,7 @@ mod identify;
 mod incoming;
 mod keys;
 mod lifetime;
+mod mesh;
 mod namespaces;
 mod native;
 mod not_yet;
@@ -47,11 +48,12 @@ pub use codec::{StrictCodec, StrictDecoder};
 pub use config::{BadSetting, Config};
 pub use door::Door;
 pub use identify::Identify;
+pub use mesh::{LinkKeeper, LinkParts, Load};
 pub use page::Pages;
 pub use policy::{NATIVE, Needs, Place, TABLE};
 pub use raw::RawDescriptor;
 pub use server::{Server, ServerError};
-pub use tls::{ClientCertificates, Dialer, TlsConfig, TlsError, Trust, Wire};
+pub use tls::{ClientCertificates, Dialer, PeerDialer, PeerFiles, TlsConfig, TlsError, Trust, Wire};
 pub use web::Web;
 
 use crate::collections::Collections;
@@ -76,6 +78,7 @@ use pb::collection_repo_server::CollectionRepoServer;
 use pb::collection_service_server::CollectionServiceServer;
 use pb::collective_dispatcher_server::CollectiveDispatcherServer;
 use pb::collector_registry_server::CollectorRegistryServer;
+use pb::mesh::v1::mesh_server::MeshServer;
 use pb::plugin::v1::plugins_server::PluginsServer;
 use pb::record::v1::collections_server::CollectionsServer;
 use plugins::PluginsService;
@@ -132,6 +135,8 @@ pub struct Services {
     pub secrets: Secrets,
     /// Knows which namespaces there are.
     pub namespaces: Arc<Namespaces>,
+    /// Links to other collectors.
+    pub links: LinkKeeper,
     /// What the node calls itself.
     pub collector_id: String,
     /// Where others reach the node: `host:port`.
@@ -193,7 +198,9 @@ pub fn door(services: Services, default: &Namespace) -> Door {
         NamespacesService::new(services.namespaces, Arc::clone(&deployments), tenancy.clone(), pages.clone());
     let plugins = PluginsService::new(deployments, artifacts, tenancy.clone(), pages, binary_max);
     let registry = RegistryService::new(registry, tenancy.clone(), default.clone());
-    let dispatcher = CollectiveDispatcherServer::new(DispatcherService::new(dispatcher, services.collector_id))
+    let mesh = MeshServer::new(services.links.service()).max_decoding_message_size(mesh::REQUEST_MAX);
+    let dispatcher = DispatcherService::new(dispatcher, services.collector_id, services.links);
+    let dispatcher = CollectiveDispatcherServer::new(dispatcher)
         .accept_compressed(GZIP)
         .max_decoding_message_size(binary_max.saturating_add(BESIDE_BINARY))
         .max_encoding_message_size(REPLY_MAX);
@@ -221,6 +228,7 @@ pub fn door(services: Services, default: &Namespace) -> Door {
         .add_service(secrets)
         .add_service(NamespacesServer::new(namespaces).max_decoding_message_size(MESSAGE_MAX))
         .add_service(dispatcher)
+        .add_service(mesh)
         .add_service(registry)
         .add_service(collections)
         .add_service(repo)

@@ -68,6 +68,11 @@ pub enum Principal {
         /// Which.
         name: DeploymentName,
     },
+    /// Another collector, by its certificate or, where there are none, its id. On its own behalf it may do nothing but link.
+    Peer {
+        /// Which.
+        identity: Arc<str>,
+    },
     /// Somebody who called another collector, which hands the call over. May do what both that collector says of it and
     /// this one lets that collector do.
     Forwarded {
@@ -88,6 +93,7 @@ impl fmt::Display for Principal {
             Self::Token { subject, .. } => write!(f, "token:{}", one_line(subject, 256)),
             Self::Certificate { identity } => write!(f, "certificate:{}", one_line(identity, 256)),
             Self::Deployment { namespace, name } => write!(f, "deployment:{namespace}/{name}"),
+            Self::Peer { identity } => write!(f, "peer:{}", one_line(identity, 256)),
             Self::Forwarded { peer, origin } => write!(f, "forwarded:{peer}:{}", one_line(origin, 512)),
             Self::Node => f.write_str("node"),
         }
@@ -126,6 +132,11 @@ impl Caller {
     pub fn deployment(permit: &Permit, name: DeploymentName) -> Self {
         let principal = Principal::Deployment { namespace: permit.namespace().clone(), name };
         Self { trail: permit.caller().trail.clone(), ..Self::new(principal, Vec::new(), None) }
+    }
+
+    /// Another collector.
+    pub fn peer(identity: &str) -> Self {
+        Self::new(Principal::Peer { identity: identity.into() }, Vec::new(), None)
     }
 
     /// What it showed.

@@ -229,6 +229,14 @@ impl Tenancy {
         self.0.asked()?.certificates.find(der)
     }
 
+    /// Another collector, known by its certificate, for as long as that is good.
+    ///
+    /// * `der`: the leaf, of a connection whose TLS found it good.
+    /// * `identity`: the one URI in it.
+    pub fn peer(&self, der: &[u8], identity: &str) -> Option<Caller> {
+        self.0.asked()?.certificates.peer(der, identity)
+    }
+
     /// What the node shows when it calls itself. It may do nothing, but it is somebody.
     pub fn own_secret(&self) -> Option<&Secret> {
         self.0.asked().map(|known| &known.own)
@@ -314,7 +322,7 @@ impl Policy {
         match caller.principal() {
             // The node's own records are for its operators, who cannot be told apart where nobody is asked.
             Principal::Anonymous => self.asked().is_none() && !namespace.is_system(),
-            Principal::Node => false,
+            Principal::Node | Principal::Peer { .. } => false,
             Principal::Key { .. } | Principal::Token { .. } | Principal::Certificate { .. } => {
                 !caller.has_ended() && caller.is_bound(namespace, verb)
             }
