@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// The `[mesh]` section of the configuration.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// What this collector is called. Empty: the UUID that it made at its first start. With TLS between collectors it is
@@ -20,6 +20,16 @@ pub struct Config {
     pub key: PathBuf,
     /// PEM file of authorities whose certificates peers show. Empty: `server.tls.client_ca`.
     pub ca: PathBuf,
+    /// Seconds that a link stays before it is made anew, beside the old one, and a third more until it is ended if it was
+    /// not. 45: a certificate that is good no longer is of no use within a minute. The same on all collectors.
+    pub link_s: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let none = PathBuf::new;
+        Self { id: String::new(), certificate: none(), key: none(), ca: none(), link_s: 45 }
+    }
 }
 
 /// One of the `[[peers]]`.
@@ -93,6 +103,9 @@ impl Config {
         self.own_id()?;
         if self.certificate.as_os_str().is_empty() != self.key.as_os_str().is_empty() {
             return Err(BadSetting::new("mesh.certificate", "needs mesh.key, and the other way round"));
+        }
+        if self.link_s == 0 {
+            return Err(BadSetting::new("mesh.link_s", "must be above 0"));
         }
         if peers.is_empty() {
             return Ok(());

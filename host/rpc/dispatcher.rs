@@ -1,7 +1,7 @@
 //! `CollectiveDispatcher`: convert, one domain call, convert.
 
-use super::edge;
-use super::{convert, pb, status};
+use super::mesh::LinkKeeper;
+use super::{convert, edge, pb, status};
 use crate::dispatch::{Dispatcher, Served};
 use std::sync::Arc;
 use tonic::metadata::MetadataMap;
@@ -11,12 +11,14 @@ use tonic::{Request, Response, Status};
 pub struct DispatcherService {
     dispatcher: Arc<Dispatcher>,
     collector_id: String,
+    links: LinkKeeper,
 }
 
 impl DispatcherService {
     /// * `collector_id`: what answers call themselves.
-    pub fn new(dispatcher: Arc<Dispatcher>, collector_id: String) -> Self {
-        Self { dispatcher, collector_id }
+    /// * `links`: what Connect is about.
+    pub fn new(dispatcher: Arc<Dispatcher>, collector_id: String, links: LinkKeeper) -> Self {
+        Self { dispatcher, collector_id, links }
     }
 }
 
@@ -52,8 +54,8 @@ impl pb::collective_dispatcher_server::CollectiveDispatcher for DispatcherServic
         Ok(response)
     }
 
-    async fn connect(&self, _: Request<pb::ConnectRequest>) -> Result<Response<pb::ConnectResponse>, Status> {
-        Err(super::not_yet::not_yet("CollectiveDispatcher.Connect", "the mesh"))
+    async fn connect(&self, request: Request<pb::ConnectRequest>) -> Result<Response<pb::ConnectResponse>, Status> {
+        self.links.connect(&request)
     }
 
     async fn dispatch(&self, _: Request<pb::DispatchRequest>) -> Result<Response<pb::DispatchResponse>, Status> {

@@ -8,7 +8,9 @@
 //! Credentials end here: nothing behind this sees the header.
 
 use super::edge::RequestId;
+use super::tls::identity;
 use super::{ended, policy, status};
+use crate::mesh::Peers;
 use crate::tenancy::audit::Trail;
 use crate::tenancy::{Caller, Tenancy};
 use http::header::AUTHORIZATION;
@@ -31,6 +33,7 @@ pub(super) struct Peer {
 #[derive(Debug, Clone)]
 pub struct Identify {
     tenancy: Tenancy,
+    peers: Option<Peers>,
 }
 
 /// Marks a request whose caller is nobody that the node knows.
@@ -61,17 +64,30 @@ enum Shown {
 impl Identify {
     /// * `tenancy`: knows who is who.
     pub fn new(tenancy: Tenancy) -> Self {
-        Self { tenancy }
+        Self { tenancy, peers: None }
+    }
+
+    /// * `peers`: other collectors, who are known by their certificates.
+    #[must_use]
+    pub fn with_peers(self, peers: Peers) -> Self {
+        Self { peers: Some(peers), ..self }
     }
 
     /// Looks at the certificate of a connection, once.
     pub(super) fn connection(&self, peer: Peer) -> Visitor {
         let holder = peer.certificate.as_deref().and_then(|der| {
-            let holder = self.tenancy.certificate(der);
+            let holder = self.tenancy.certificate(der).or_else(|| self.collector(der));
             tracing::debug!(address = %peer.address, known = holder.is_some(), "a client certificate");
             holder
         });
         Visitor { tenancy: self.tenancy.clone(), peer, holder }
+    }
+
+    /// Another collector that this is the certificate of.
+    fn collector(&self, der: &[u8]) -> Option<Caller> {
+        let identity = identity(der)?;
+        self.peers.as_ref()?.find_by_identity(&identity)?;
+        self.tenancy.peer(der, &identity)
     }
 }
 

@@ -22,6 +22,7 @@ mod identify;
 mod incoming;
 mod keys;
 mod lifetime;
+mod mesh;
 mod namespaces;
 mod native;
 mod not_yet;
@@ -48,11 +49,12 @@ pub use codec::{StrictCodec, StrictDecoder};
 pub use config::{BadSetting, Config};
 pub use door::Door;
 pub use identify::Identify;
+pub use mesh::{LinkKeeper, LinkParts, Load};
 pub use page::Pages;
 pub use policy::{NATIVE, Needs, Place, TABLE};
 pub use raw::RawDescriptor;
 pub use server::{Server, ServerError};
-pub use tls::{ClientCertificates, Dialer, TlsConfig, TlsError, Trust, Wire};
+pub use tls::{ClientCertificates, Dialer, PeerDialer, PeerFiles, TlsConfig, TlsError, Trust, Wire};
 pub use web::Web;
 
 use crate::collections::Collections;
@@ -61,7 +63,6 @@ use crate::dispatch::artifacts::Artifacts;
 use crate::dispatch::deployments::Deployments;
 use crate::domain::{Limits, Namespace};
 use crate::lifecycle::Lifecycle;
-use crate::mesh::{Links, Mesh, Peers};
 use crate::registry::Registry;
 use crate::tenancy::{Namespaces, Secrets, Tenancy};
 use collection_repo::RepoService;
@@ -79,6 +80,7 @@ use pb::collection_repo_server::CollectionRepoServer;
 use pb::collection_service_server::CollectionServiceServer;
 use pb::collective_dispatcher_server::CollectiveDispatcherServer;
 use pb::collector_registry_server::CollectorRegistryServer;
+use pb::mesh::v1::mesh_server::MeshServer;
 use pb::plugin::v1::plugins_server::PluginsServer;
 use pb::record::v1::collections_server::CollectionsServer;
 use peers::PeersService;
@@ -138,12 +140,8 @@ pub struct Services {
     pub secrets: Secrets,
     /// Knows which namespaces there are.
     pub namespaces: Arc<Namespaces>,
-    /// What this collector knows of others.
-    pub mesh: Mesh,
-    /// Who its peers are.
-    pub peers: Peers,
-    /// How its links to them are.
-    pub links: Links,
+    /// Links to other collectors.
+    pub links: LinkKeeper,
     /// Only this machine reaches the node.
     pub on_loopback: bool,
     /// What the node calls itself.
@@ -205,10 +203,12 @@ pub fn door(services: Services, default: &Namespace) -> Door {
     let secrets = SecretsServer::new(secrets).max_decoding_message_size(SECRET_REQUEST_MAX);
     let namespaces =
         NamespacesService::new(services.namespaces, Arc::clone(&deployments), tenancy.clone(), pages.clone());
-    let peers = PeersService::new(services.peers, services.links, services.mesh, tenancy.clone(), services.on_loopback);
+    let peers = PeersService::new(services.links.clone(), tenancy.clone(), services.on_loopback);
     let plugins = PluginsService::new(deployments, artifacts, tenancy.clone(), pages, binary_max);
     let registry = RegistryService::new(registry, tenancy.clone(), default.clone());
-    let dispatcher = CollectiveDispatcherServer::new(DispatcherService::new(dispatcher, services.collector_id))
+    let mesh = MeshServer::new(services.links.service()).max_decoding_message_size(mesh::REQUEST_MAX);
+    let dispatcher = DispatcherService::new(dispatcher, services.collector_id, services.links);
+    let dispatcher = CollectiveDispatcherServer::new(dispatcher)
         .accept_compressed(GZIP)
         .max_decoding_message_size(binary_max.saturating_add(BESIDE_BINARY))
         .max_encoding_message_size(REPLY_MAX);
@@ -237,6 +237,7 @@ pub fn door(services: Services, default: &Namespace) -> Door {
         .add_service(NamespacesServer::new(namespaces).max_decoding_message_size(MESSAGE_MAX))
         .add_service(PeersServer::new(peers).max_decoding_message_size(PEERS_REQUEST_MAX))
         .add_service(dispatcher)
+        .add_service(mesh)
         .add_service(registry)
         .add_service(collections)
         .add_service(repo)

@@ -2,29 +2,27 @@
 
 use super::convert::BadRequest;
 use super::edge::{self, RequestId};
+use super::mesh::LinkKeeper;
 use super::pb::admin::v1 as pb;
 use super::status;
 use crate::domain::timestamp;
-use crate::mesh::{Added, LinkState, Links, Mesh, PeerError, PeerPolicy, Peers, Phase};
+use crate::mesh::{Added, LinkState, PeerError, PeerPolicy, Phase};
 use crate::tenancy::{Binding, Caller, Permit, Tenancy};
 use std::collections::HashMap;
 use tonic::{Request, Response, Status};
 
 /// The service.
 pub struct PeersService {
-    peers: Peers,
-    links: Links,
-    mesh: Mesh,
+    links: LinkKeeper,
     tenancy: Tenancy,
     /// Whether those whom nobody asks are operators.
     trusting: bool,
 }
 
 impl PeersService {
-    /// * `links`, `mesh`: know how the peers do.
     /// * `trusting`: only this machine reaches the node.
-    pub fn new(peers: Peers, links: Links, mesh: Mesh, tenancy: Tenancy, trusting: bool) -> Self {
-        Self { peers, links, mesh, tenancy, trusting }
+    pub(super) fn new(links: LinkKeeper, tenancy: Tenancy, trusting: bool) -> Self {
+        Self { links, tenancy, trusting }
     }
 
     fn operate(&self, caller: &Caller, id: &RequestId) -> Result<Permit, Status> {
@@ -35,9 +33,9 @@ impl PeersService {
     }
 
     fn peer(&self, policy: &PeerPolicy, added: Option<&Added>) -> pb::Peer {
-        let link = self.links.get(&policy.address);
+        let link = self.links.links().get(&policy.address);
         let name = link.as_ref().and_then(|link| link.peer.clone()).or_else(|| policy.name.clone());
-        let topology = self.mesh.topology();
+        let topology = self.links.mesh().topology();
         let is_up = |link: &LinkState| matches!(link.phase, Phase::Linked | Phase::Draining);
         let live = link.as_ref().filter(|link| is_up(link)).and(name.as_ref()).and_then(|name| topology.peer(name));
         let link = link.as_ref();
@@ -52,7 +50,7 @@ impl PeersService {
             last_error: link.and_then(|link| link.error.clone()).unwrap_or_default(),
             offers: link.map_or(0, |link| link.offers as u64),
             in_flight: live.map_or(0, |peer| peer.in_flight() as u64),
-            latency: None,
+            latency: live.and_then(|peer| prost_types::Duration::try_from(peer.latency()).ok()),
             version: link.map(|link| link.version.clone()).unwrap_or_default(),
             created_at: added.map(|added| timestamp(added.created_at)),
         }
@@ -89,7 +87,7 @@ impl pb::peers_server::Peers for PeersService {
         }
         let allows = bindings(&allows).map_err(bad)?;
         let identity = Some(identity).filter(|identity| !identity.is_empty());
-        let added = self.peers.add(&permit, address, identity, allows).await;
+        let added = self.links.peers().add(&permit, address, identity, allows).await;
         let added = added.map_err(|why| status::peer(&why, &id))?;
         Ok(Response::new(pb::AddPeerResponse { peer: Some(self.peer(&added.policy, Some(&added))) }))
     }
@@ -99,8 +97,8 @@ impl pb::peers_server::Peers for PeersService {
         let caller = edge::caller(&request)?;
         self.operate(&caller, &id)?;
         let added: HashMap<String, Added> =
-            self.peers.added().into_iter().map(|one| (one.policy.address.clone(), one)).collect();
-        let all = self.peers.all();
+            self.links.peers().added().into_iter().map(|one| (one.policy.address.clone(), one)).collect();
+        let all = self.links.peers().all();
         let peers = all.iter().map(|policy| self.peer(policy, added.get(&policy.address))).collect();
         Ok(Response::new(pb::ListPeersResponse { peers }))
     }
@@ -112,7 +110,7 @@ impl pb::peers_server::Peers for PeersService {
         let id = edge::request_id(&request);
         let caller = edge::caller(&request)?;
         let permit = self.operate(&caller, &id)?;
-        let gone = self.peers.remove(&permit, request.into_inner().address).await;
+        let gone = self.links.peers().remove(&permit, request.into_inner().address).await;
         let gone = gone.map_err(|why| status::peer(&why, &id))?;
         Ok(Response::new(pb::RemovePeerResponse { peer: Some(self.peer(&gone.policy, Some(&gone))) }))
     }

@@ -18,7 +18,22 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("dispatch", vec!["domain", "tenancy", "registry", "exec", "store", "lifecycle"]),
         ("collections", vec!["domain", "tenancy", "registry", "dispatch", "store", "lifecycle"]),
         ("mesh", vec!["domain", "tenancy", "store", "lifecycle"]),
-        ("rpc", vec!["domain", "tenancy", "registry", "dispatch", "exec", "store", "lifecycle", "collections", "mesh"]),
+        // net: which addresses strangers may name, in Connect.
+        (
+            "rpc",
+            vec![
+                "domain",
+                "tenancy",
+                "registry",
+                "dispatch",
+                "exec",
+                "store",
+                "lifecycle",
+                "collections",
+                "mesh",
+                "net",
+            ],
+        ),
         (
             "guest_calls",
             vec!["domain", "tenancy", "registry", "dispatch", "exec", "store", "lifecycle", "collections", "net"],
