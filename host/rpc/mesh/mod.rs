@@ -5,17 +5,19 @@
 //! Link (of peers) -> offering (what is served here, and they may see) + inbound (keys of their calls)
 //! ```
 
+#[allow(dead_code, reason = "parts of it are for those who forward calls")]
 mod conn;
 mod connect;
 mod dial;
 mod known;
+#[allow(dead_code, reason = "as conn")]
 mod lines;
 mod link;
 mod offering;
 
-pub use link::MeshService;
-#[expect(unused_imports, reason = "for those who forward calls")]
+#[allow(unused_imports, reason = "for those who forward calls")]
 pub(in crate::rpc) use lines::{FORWARD, Lines, Lost};
+pub use link::MeshService;
 pub(in crate::rpc) use link::REQUEST_MAX;
 
 use super::calls::Calls;
@@ -160,7 +162,7 @@ impl LinkKeeper {
     }
 
     /// What calls are handed over with.
-    #[expect(dead_code, reason = "for those who forward calls")]
+    #[allow(dead_code, reason = "for those who forward calls")]
     pub(in crate::rpc) fn lines(&self) -> Lines {
         self.0.lines.clone()
     }
