@@ -11,6 +11,7 @@ pub mod artifacts;
 pub mod deployments;
 mod error;
 mod json;
+pub mod placing;
 mod stream;
 
 pub use error::DispatchError;

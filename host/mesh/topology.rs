@@ -166,7 +166,7 @@ mod tests {
 
     fn offer(service: &str, version: u32) -> Offer {
         let what = Served { namespace: "acme".parse().unwrap(), service: service.into() };
-        Offer { what, version, digest: None, methods: Vec::new(), through: Vec::new() }
+        Offer { what, version, digest: None, deployment: None, methods: Vec::new(), through: Vec::new() }
     }
 
     fn serving(topology: &Topology, service: &str) -> Vec<(String, u32)> {

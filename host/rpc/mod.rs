@@ -61,6 +61,7 @@ use crate::collections::Collections;
 use crate::dispatch::Dispatcher;
 use crate::dispatch::artifacts::Artifacts;
 use crate::dispatch::deployments::Deployments;
+use crate::dispatch::placing::Placing;
 use crate::domain::{Limits, Namespace};
 use crate::lifecycle::Lifecycle;
 use crate::registry::Registry;
@@ -70,6 +71,7 @@ use collection_service::CollectionService;
 use dispatcher::DispatcherService;
 use health::{HealthService, Liveness};
 use keys::KeysService;
+use mesh::{Shelf, Spread};
 use namespaces::NamespacesService;
 use native::Native;
 use pb::admin::v1::keys_server::KeysServer;
@@ -204,9 +206,15 @@ pub fn door(services: Services, default: &Namespace) -> Door {
     let namespaces =
         NamespacesService::new(services.namespaces, Arc::clone(&deployments), tenancy.clone(), pages.clone());
     let peers = PeersService::new(services.links.clone(), tenancy.clone(), services.on_loopback);
-    let plugins = PluginsService::new(deployments, artifacts, tenancy.clone(), pages, binary_max);
+    let courier = services.links.courier();
+    let sources = Arc::new(courier.clone());
+    let placing = Placing::new(Arc::clone(&deployments), Arc::clone(&artifacts), sources, binary_max);
+    let placing = Arc::new(placing);
+    let shelf = Shelf::new(Arc::clone(&artifacts), Arc::clone(&placing), tenancy.clone());
+    let spread = Spread::new(courier, placing);
+    let plugins = PluginsService::new((deployments, artifacts, spread), tenancy.clone(), pages, binary_max);
     let registry = RegistryService::new(registry, tenancy.clone(), default.clone());
-    let mesh = MeshServer::new(services.links.service()).max_decoding_message_size(mesh::REQUEST_MAX);
+    let mesh = MeshServer::new(services.links.service(shelf)).max_decoding_message_size(mesh::REQUEST_MAX);
     let dispatcher = DispatcherService::new(dispatcher, services.collector_id, services.links);
     let dispatcher = CollectiveDispatcherServer::new(dispatcher)
         .accept_compressed(GZIP)

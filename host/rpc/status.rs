@@ -10,6 +10,7 @@ use crate::collections::{BadField, CollectionError};
 use crate::dispatch::DispatchError;
 use crate::dispatch::artifacts::ArtifactError;
 use crate::dispatch::deployments::DeployError;
+use crate::dispatch::placing::PlaceError;
 use crate::domain::{Exceeded, Fault, FaultCode, Receipt, cut, one_line};
 use crate::exec::{ExecError, ExecFailure};
 use crate::mesh::PeerError;
@@ -127,6 +128,14 @@ pub(super) fn deploy(why: DeployError, id: &RequestId) -> Status {
         _ => {}
     }
     failure.status()
+}
+
+/// Code that was not placed here.
+pub(super) fn place(why: PlaceError, id: &RequestId) -> Status {
+    match why {
+        PlaceError::Deploy(why) => deploy(why, id),
+        PlaceError::Fetch(_) => Failure::new(verdict::place(&why), &why, id).status(),
+    }
 }
 
 /// A caller who may not come in, or not now.

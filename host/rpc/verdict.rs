@@ -5,6 +5,7 @@ use crate::collections::CollectionError;
 use crate::dispatch::DispatchError;
 use crate::dispatch::artifacts::{ArtifactError, ComponentError, ElfError};
 use crate::dispatch::deployments::DeployError;
+use crate::dispatch::placing::{FetchError, PlaceError};
 use crate::exec::ExecError;
 use crate::mesh::PeerError;
 use crate::registry::{CallError, RegistryError, VetError};
@@ -172,6 +173,17 @@ pub(super) fn deploy(why: &DeployError) -> Verdict {
         DeployError::NoVersion { .. } => (Code::NotFound, "VERSION_NOT_FOUND"),
         DeployError::IsActive(_) => (Code::FailedPrecondition, "VERSION_ACTIVE"),
         DeployError::Internal(_) => (Code::Internal, "INTERNAL"),
+    }
+}
+
+pub(super) fn place(why: &PlaceError) -> Verdict {
+    match why {
+        PlaceError::Deploy(why) => deploy(why),
+        PlaceError::Fetch(FetchError::NoLink) => (Code::FailedPrecondition, "NO_LINK"),
+        PlaceError::Fetch(FetchError::Lost) => (Code::Unavailable, "FETCH_LOST"),
+        PlaceError::Fetch(FetchError::Refused(_)) => (Code::Unavailable, "FETCH_REFUSED"),
+        PlaceError::Fetch(FetchError::Slow) => (Code::Unavailable, "FETCH_SLOW"),
+        PlaceError::Fetch(FetchError::Altered) => (Code::DataLoss, "FETCH_ALTERED"),
     }
 }
 

@@ -16,7 +16,7 @@ fn acme() -> Namespace {
 fn offer(service: &str, through: Vec<CollectorId>) -> Offer {
     let what = Served { namespace: acme(), service: service.into() };
     let methods = vec![OfferedMethod { name: "Get".into(), client_streaming: false, server_streaming: false }];
-    Offer { what, version: 1, digest: None, methods, through }
+    Offer { what, version: 1, digest: None, deployment: None, methods, through }
 }
 
 fn link(mesh: &Mesh, n: usize) -> Arc<Peer> {

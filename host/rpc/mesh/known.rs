@@ -121,7 +121,11 @@ fn parse(offer: pb::Offer) -> Result<Offer, String> {
         Ok::<_, String>(OfferedMethod { name: name.as_str().into(), client_streaming, server_streaming })
     };
     let methods = offer.methods.into_iter().map(method).collect::<Result<_, _>>()?;
-    Ok(Offer { what, version: offer.version, digest, methods, through: Vec::new() })
+    let deployment = match offer.deployment.as_str() {
+        "" => None,
+        name => Some(name.parse().map_err(|_| "a deployment that is none")?),
+    };
+    Ok(Offer { what, version: offer.version, digest, deployment, methods, through: Vec::new() })
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The links of peers to this node: `collector.mesh.v1.Mesh`.
 
+use super::code::{Fetched, Shelf};
 use super::offering::Told;
 use super::{COLLECTOR_ID, Inner, not_a_peer};
 use crate::domain::CollectorId;
@@ -21,11 +22,14 @@ const BEAT: Duration = Duration::from_secs(1);
 const GATHER: Duration = Duration::from_millis(50);
 /// Links of one peer. 4: one, the next one, and two that it has lost and this node does not know yet.
 const LINKS_MAX: usize = 4;
-/// Bytes of a request: an id, 16 and 32.
-pub(in crate::rpc) const REQUEST_MAX: usize = 4 << 10;
+/// Bytes of a request. 256 KiB: 64 grants with values of 4 KiB.
+pub(in crate::rpc) const REQUEST_MAX: usize = 256 << 10;
 
 /// The service.
-pub struct MeshService(pub(super) Arc<Inner>);
+pub struct MeshService {
+    pub(super) inner: Arc<Inner>,
+    pub(super) shelf: Shelf,
+}
 
 #[tonic::async_trait]
 impl pb::mesh_server::Mesh for MeshService {
@@ -40,20 +44,20 @@ impl pb::mesh_server::Mesh for MeshService {
         Ok(Response::new(stream::unfold(Box::new(feed), next).boxed()))
     }
 
-    type FetchStream = BoxStream<'static, Result<pb::FetchChunk, Status>>;
+    type FetchStream = Fetched;
 
-    async fn fetch(&self, _: Request<pb::FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
-        Err(crate::rpc::not_yet::not_yet("Mesh.Fetch", "code that travels"))
+    async fn fetch(&self, request: Request<pb::FetchRequest>) -> Result<Response<Fetched>, Status> {
+        self.shelf.fetch(request).await
     }
 
-    async fn place(&self, _: Request<pb::PlaceRequest>) -> Result<Response<pb::PlaceResponse>, Status> {
-        Err(crate::rpc::not_yet::not_yet("Mesh.Place", "code that travels"))
+    async fn place(&self, request: Request<pb::PlaceRequest>) -> Result<Response<pb::PlaceResponse>, Status> {
+        self.shelf.place(request).await
     }
 }
 
 impl MeshService {
     fn open(&self, request: &Request<pb::LinkRequest>) -> Result<Feed, Status> {
-        let (inner, message) = (&self.0, request.get_ref());
+        let (inner, message) = (&self.inner, request.get_ref());
         let id: CollectorId = message.collector_id.parse().map_err(|why| {
             let message = format!("{COLLECTOR_ID} {why}");
             status::plain(Code::InvalidArgument, "INVALID_ARGUMENT", message)

@@ -5,18 +5,26 @@
 //! Link (of peers) -> offering (what is served here, and they may see) + inbound (keys of their calls)
 //! ```
 
+mod code;
+#[allow(dead_code, reason = "parts of it are for those who forward calls")]
 mod conn;
 mod connect;
+mod courier;
 mod dial;
 mod known;
+#[allow(dead_code, reason = "as conn")]
 mod lines;
 mod link;
 mod offering;
+mod spread;
 
-#[expect(unused_imports, reason = "for those who forward calls")]
+pub(in crate::rpc) use code::Shelf;
+pub(in crate::rpc) use courier::Courier;
+#[allow(unused_imports, reason = "for those who forward calls")]
 pub(in crate::rpc) use lines::{FORWARD, Lines, Lost};
 pub use link::MeshService;
 pub(in crate::rpc) use link::REQUEST_MAX;
+pub(in crate::rpc) use spread::{Spread, Targets, order};
 
 use super::calls::Calls;
 use super::identify;
@@ -160,14 +168,22 @@ impl LinkKeeper {
     }
 
     /// What calls are handed over with.
-    #[expect(dead_code, reason = "for those who forward calls")]
+    #[allow(dead_code, reason = "for those who forward calls")]
     pub(in crate::rpc) fn lines(&self) -> Lines {
         self.0.lines.clone()
     }
 
     /// The service that peers open links with.
-    pub(in crate::rpc) fn service(&self) -> MeshService {
-        MeshService(Arc::clone(&self.0))
+    ///
+    /// * `shelf`: what code they may read, and place.
+    pub(in crate::rpc) fn service(&self, shelf: Shelf) -> MeshService {
+        MeshService { inner: Arc::clone(&self.0), shelf }
+    }
+
+    /// What peers are asked about code with.
+    pub(in crate::rpc) fn courier(&self) -> Courier {
+        let parts = &self.0.parts;
+        Courier::new(parts.mesh.clone(), self.0.lines.clone(), parts.tenancy.clone())
     }
 
     /// See [`Inner::connect`].
