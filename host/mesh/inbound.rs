@@ -65,12 +65,7 @@ impl Inbound {
     /// Takes statements of a link from now on, until what it returns is dropped. A link of the same name before it ends.
     ///
     /// * `peer`: who has the other end, by its name, and what it may do here. Of one without a name no statement is good.
-    pub fn open(
-        &self,
-        link_id: [u8; LINK_ID_BYTES],
-        key: [u8; LINK_KEY_BYTES],
-        peer: Arc<PeerPolicy>,
-    ) -> InboundGuard {
+    pub fn open(&self, link_id: [u8; LINK_ID_BYTES], key: [u8; LINK_KEY_BYTES], peer: Arc<PeerPolicy>) -> InboundGuard {
         let mac = hmac::Key::new(hmac::HMAC_SHA256, &key);
         let link = Arc::new(Link { policy: peer, mac, seen: Mutex::default() });
         self.0.write().unwrap_or_else(PoisonError::into_inner).insert(link_id, Arc::clone(&link));

@@ -21,7 +21,18 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         // net: which addresses strangers may name, in Connect.
         (
             "rpc",
-            vec!["domain", "tenancy", "registry", "dispatch", "exec", "store", "lifecycle", "collections", "mesh", "net"],
+            vec![
+                "domain",
+                "tenancy",
+                "registry",
+                "dispatch",
+                "exec",
+                "store",
+                "lifecycle",
+                "collections",
+                "mesh",
+                "net",
+            ],
         ),
         (
             "guest_calls",

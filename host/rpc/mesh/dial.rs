@@ -13,9 +13,9 @@ use super::lines::Line;
 use super::{Inner, text};
 use crate::domain::{CollectorId, Namespace, now};
 use crate::mesh::{LinkKey, Peer, PeerPolicy, Phase};
+use crate::rpc::pb;
 use crate::rpc::pb::collective_dispatcher_client::CollectiveDispatcherClient;
 use crate::rpc::pb::mesh::v1::{LinkEvent, LinkRequest, link_event::Event, mesh_client::MeshClient};
-use crate::rpc::pb;
 use crate::rpc::tls::DialError;
 use futures_util::future::BoxFuture;
 use http::Uri;
@@ -445,4 +445,3 @@ pub(super) async fn supervise(inner: Arc<Inner>) {
         }
     }
 }
-

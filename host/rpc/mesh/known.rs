@@ -185,12 +185,18 @@ mod tests {
     #[test]
     fn one_link_takes_over_from_another_with_what_is_different() {
         let (mut old, mut new) = (Known::new(policy(&["*:invoker"])), Known::new(policy(&["*:invoker"])));
-        old.take(put(vec![offer("acme", "s.Same", 1), offer("acme", "s.Changed", 1), offer("acme", "s.Gone", 1)])).unwrap();
-        new.take(put(vec![offer("acme", "s.Same", 1), offer("acme", "s.Changed", 2), offer("acme", "s.New", 1)])).unwrap();
-        let mut changes: Vec<String> = old.changes_to(&new).iter().map(|change| match change {
-            Change::Put(offer) => format!("+{}", offer.what.service),
-            Change::Remove(what) => format!("-{}", what.service),
-        }).collect();
+        old.take(put(vec![offer("acme", "s.Same", 1), offer("acme", "s.Changed", 1), offer("acme", "s.Gone", 1)]))
+            .unwrap();
+        new.take(put(vec![offer("acme", "s.Same", 1), offer("acme", "s.Changed", 2), offer("acme", "s.New", 1)]))
+            .unwrap();
+        let mut changes: Vec<String> = old
+            .changes_to(&new)
+            .iter()
+            .map(|change| match change {
+                Change::Put(offer) => format!("+{}", offer.what.service),
+                Change::Remove(what) => format!("-{}", what.service),
+            })
+            .collect();
         changes.sort_unstable();
         assert_eq!(changes, ["+s.Changed", "+s.New", "-s.Gone"]);
     }

@@ -141,7 +141,8 @@ impl Feed {
         let mut beat = interval(BEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let namespaces = inner.parts.registry.namespaces().into_iter();
-        let namespaces = namespaces.filter(|namespace| super::is_shared(&policy, namespace)).take(super::NAMESPACES_MAX);
+        let namespaces =
+            namespaces.filter(|namespace| super::is_shared(&policy, namespace)).take(super::NAMESPACES_MAX);
         let hello = pb::Hello {
             collector_id: inner.parts.mesh.own().to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -150,8 +151,18 @@ impl Feed {
         // A peer that makes its links anew in time does not see this end.
         let until = Instant::now() + inner.parts.renew_every + inner.parts.renew_every / 3;
         let waiting = VecDeque::from([Event::Hello(hello)]);
-        let mut feed =
-            Self { inner, policy, told: Told::default(), waiting, over: false, changes, peers, beat, until, _held: held };
+        let mut feed = Self {
+            inner,
+            policy,
+            told: Told::default(),
+            waiting,
+            over: false,
+            changes,
+            peers,
+            beat,
+            until,
+            _held: held,
+        };
         feed.catch_up();
         match feed.waiting.back_mut() {
             Some(Event::Offers(last)) => last.complete = true,

@@ -8,22 +8,26 @@
 mod conn;
 mod connect;
 mod dial;
+mod forward;
 mod known;
+mod lent;
 mod lines;
 mod link;
 mod offering;
+mod reply;
 
+pub(in crate::rpc) use forward::{Errand, Forwarder, Handover, framed};
+pub(in crate::rpc) use lines::FORWARD;
 pub use link::MeshService;
-#[expect(unused_imports, reason = "for those who forward calls")]
-pub(in crate::rpc) use lines::{FORWARD, Lines, Lost};
 pub(in crate::rpc) use link::REQUEST_MAX;
+pub(in crate::rpc) use reply::{BEGAN, whole};
 
 use super::calls::Calls;
 use super::identify;
 use super::tls::{PeerDialer, identity};
 use super::{pb, status};
 use crate::dispatch::deployments::Deployments;
-use crate::domain::{CollectorId, Namespace, one_line};
+use crate::domain::{CollectorId, Limits, Namespace, one_line};
 use crate::lifecycle::Lifecycle;
 use crate::mesh::{Inbound, Links, Mesh, PeerPolicy, Peers, Phase, record::Records};
 use crate::net::Guard;
@@ -32,6 +36,7 @@ use crate::tenancy::{Caller, Tenancy, Verb};
 use conn::Runner;
 use dial::supervise;
 use known::is_shared;
+use lines::Lines;
 use link::Places;
 use offering::Offering;
 use std::collections::HashMap;
@@ -160,9 +165,16 @@ impl LinkKeeper {
     }
 
     /// What calls are handed over with.
-    #[expect(dead_code, reason = "for those who forward calls")]
-    pub(in crate::rpc) fn lines(&self) -> Lines {
-        self.0.lines.clone()
+    ///
+    /// * `limits`: of one message, and how long a stream may last.
+    pub(in crate::rpc) fn forwarder(&self, limits: &Limits) -> Forwarder {
+        let parts = &self.0.parts;
+        Forwarder::new(parts.mesh.clone(), self.0.lines.clone(), parts.tenancy.clone(), limits)
+    }
+
+    /// Keys of the links to this node.
+    pub fn inbound(&self) -> &Inbound {
+        &self.0.parts.inbound
     }
 
     /// The service that peers open links with.

@@ -90,7 +90,8 @@ impl Told {
     /// What it has to be told for it to know `all`, as far as it may call it.
     pub(super) fn catch_up(&mut self, all: &All, policy: &PeerPolicy) -> Vec<pb::Offers> {
         let seen = all.iter().filter(|(what, _)| policy.lets(&what.namespace, Verb::Invoke));
-        let now: BTreeMap<_, _> = seen.take(OFFERS_MAX).map(|(what, offer)| (what.clone(), Arc::clone(offer))).collect();
+        let now: BTreeMap<_, _> =
+            seen.take(OFFERS_MAX).map(|(what, offer)| (what.clone(), Arc::clone(offer))).collect();
         let gone = self.0.keys().filter(|what| !now.contains_key(*what)).map(|what| {
             Entry::Removed(pb::Served { namespace: what.namespace.to_string(), service: what.service.to_string() })
         });
@@ -164,9 +165,12 @@ mod tests {
         assert_eq!((first.len(), first[0].put.len(), first[0].removed.len()), (1, 2, 0));
         assert!(told.catch_up(&now, &policy).is_empty());
         now.pop_first();
-        now.extend(all(&["acme"], 3, 1).into_iter().skip(1).map(|(what, offer)| {
-            (what, Arc::new(pb::Offer { version: 2, ..pb::Offer::clone(&offer) }))
-        }));
+        now.extend(
+            all(&["acme"], 3, 1)
+                .into_iter()
+                .skip(1)
+                .map(|(what, offer)| (what, Arc::new(pb::Offer { version: 2, ..pb::Offer::clone(&offer) }))),
+        );
         let second = told.catch_up(&now, &policy);
         assert_eq!((second[0].put.len(), second[0].removed.len()), (2, 1));
     }
@@ -175,7 +179,9 @@ mod tests {
     fn events_are_of_a_bounded_size() {
         let count = |services, methods| {
             let events = Told::default().catch_up(&all(&["acme"], services, methods), &policy(&["*:invoker"]));
-            assert!(events.iter().all(|event| event.encoded_len() <= 2 * EVENT_BYTES && event.put.len() <= ENTRIES_MAX));
+            assert!(
+                events.iter().all(|event| event.encoded_len() <= 2 * EVENT_BYTES && event.put.len() <= ENTRIES_MAX)
+            );
             (events.len(), events.iter().map(|event| event.put.len()).sum::<usize>())
         };
         assert_eq!(count(0, 0), (0, 0));

@@ -188,7 +188,8 @@ mod tests {
         assert!(believes(&certificate(&own, &[b], false)), "whatever it is called on the network");
         assert!(!believes(&certificate(&own, &[b], true)), "expired");
         assert!(!believes(&certificate(&other, &[b], false)), "of another authority");
-        for uris in [&["spiffe://y/collector/b"][..], &["spiffe://x/collector/c"], &[b, "spiffe://x/collector/c"], &[]] {
+        for uris in [&["spiffe://y/collector/b"][..], &["spiffe://x/collector/c"], &[b, "spiffe://x/collector/c"], &[]]
+        {
             assert!(!believes(&certificate(&own, uris, false)), "{uris:?}");
         }
     }
