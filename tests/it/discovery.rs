@@ -24,7 +24,7 @@ use tonic_reflection::pb::v1::{ExtensionRequest, ServerReflectionRequest, Server
 use tonic_reflection::pb::v1alpha;
 
 /// All of the node's own services, ordered.
-const BUILT_IN: [&str; 12] = [
+const BUILT_IN: [&str; 13] = [
     "collector.CollectionRepo",
     "collector.CollectionService",
     "collector.CollectiveDispatcher",
@@ -32,6 +32,7 @@ const BUILT_IN: [&str; 12] = [
     "collector.admin.v1.Keys",
     "collector.admin.v1.Namespaces",
     "collector.admin.v1.Secrets",
+    "collector.mesh.v1.Mesh",
     "collector.plugin.v1.Plugins",
     "collector.record.v1.Collections",
     "grpc.health.v1.Health",

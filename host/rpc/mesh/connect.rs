@@ -29,14 +29,14 @@ impl Inner {
             // Nobody is asked: who says where it is and who it is is believed, if the operator named the place.
             false => self.parts.peers.find_by_address(&message.address).filter(|_| said.id.is_some()),
         };
-        if policy.is_none() {
-            self.admit(&caller, &message.address).map_err(|why| status::refused(&why, &id))?;
-        }
-        let name = policy.as_ref().and_then(|policy| policy.name.clone()).or(said.id);
+        let name = policy.as_ref().and_then(|policy| policy.name.clone()).or_else(|| said.id.clone());
         let own = name.as_ref() == Some(self.parts.mesh.own()) || message.address == self.parts.advertised;
         if own {
             let message = "a collector is no peer of itself";
             return Err(status::plain(Code::FailedPrecondition, "SELF", message));
+        }
+        if policy.is_none() {
+            self.admit(&caller, &message.address).map_err(|why| status::refused(&why, &id))?;
         }
         if let (Some(policy), Some(name)) = (&policy, &name) {
             self.introduce(policy, name);
