@@ -115,7 +115,8 @@ impl Node {
         let web = web.map_err(ConfigError::from)?;
         let tenancy = services.tenancy.clone();
         let (links, id) = (services.links.clone(), services.collector_id.clone());
-        let identify = Identify::new(tenancy.clone()).with_peers(links.peers().clone());
+        let identify =
+            Identify::new(tenancy.clone()).with_peers(links.peers().clone()).with_links(links.inbound().clone());
         let door = rpc::door(services, &default);
         let address = server.address();
         let certificate = server.certificate().map(Path::to_owned);

@@ -43,6 +43,9 @@ pub struct Placement {
     pub name: Option<DeploymentName>,
     /// The artifact.
     pub digest: Digest,
+    /// Full name of the service that it is wanted for. What answers another, or would take the place of a deployment that
+    /// does, is not deployed: who has the code names both.
+    pub wanted: Option<Arc<str>>,
     /// Services that a component without descriptors answers.
     pub services: Vec<ServiceName>,
     /// Beside those that the deployment has.
@@ -64,6 +67,9 @@ pub enum FetchError {
     /// Its time is up.
     #[error("the code did not come within {} s; try again", FETCH_TIME.as_secs())]
     Slow,
+    /// It is for something else.
+    #[error("the code that came answers other services than the one that it was to bring")]
+    Other,
     /// What came is something else.
     #[error("what came is not the code with this digest")]
     Altered,
@@ -75,6 +81,9 @@ pub enum PlaceError {
     /// It did not come.
     #[error(transparent)]
     Fetch(#[from] FetchError),
+    /// It would take another's place.
+    #[error("the deployment {0} is there already and answers other services: deploy the code under another name")]
+    Taken(DeploymentName),
     /// It came and was refused.
     #[error(transparent)]
     Deploy(#[from] DeployError),
@@ -119,10 +128,26 @@ impl Placing {
             }
             Err(why) => return Err(DeployError::from(why).into()),
         };
+        if let Some(service) = &wanted.wanted {
+            self.fits(permit, service, &wanted, &stored)?;
+        }
         let Placement { name, services, grants, .. } = wanted;
         let order = Order { name, stored, services, validate_only: false, keep_inactive: false, grants };
         let deployed = self.deployments.deploy(permit.clone(), order).await?;
         Ok(deployed.deployment.ok_or(DeployError::NotFound)?)
+    }
+
+    /// Whether the code answers the service, under a name that is free or the service's own.
+    fn fits(&self, permit: &Permit, service: &Arc<str>, wanted: &Placement, stored: &Stored) -> Result<(), PlaceError> {
+        let schema = stored.artifact.schema.as_ref();
+        if schema.is_some_and(|schema| schema.services().iter().all(|one| *one.name != **service)) {
+            return Err(FetchError::Other.into());
+        }
+        let there = wanted.name.as_ref().and_then(|name| self.deployments.get(permit.namespace(), name));
+        match there.filter(|there| !there.versions.iter().any(|version| version.services.contains(service))) {
+            Some(there) => Err(PlaceError::Taken(there.name.clone())),
+            None => Ok(()),
+        }
     }
 
     async fn fetch(&self, permit: &Permit, wanted: &Placement) -> Result<Stored, PlaceError> {

@@ -4,6 +4,7 @@
 //! into domain words by `convert`, handed on in one call, and answered; failures become statuses in `status`.
 
 mod admission;
+mod anywhere;
 mod builtin;
 mod calls;
 mod codec;
@@ -66,6 +67,7 @@ use crate::domain::{Limits, Namespace};
 use crate::lifecycle::Lifecycle;
 use crate::registry::Registry;
 use crate::tenancy::{Namespaces, Secrets, Tenancy};
+use anywhere::Anywhere;
 use collection_repo::RepoService;
 use collection_service::CollectionService;
 use dispatcher::DispatcherService;
@@ -181,7 +183,9 @@ impl Liveness for Live {
 pub fn door(services: Services, default: &Namespace) -> Door {
     let Services { dispatcher, registry, collections, deployments, artifacts, tenancy, pages, binary_max, .. } =
         services;
-    let native = Native::new(Arc::clone(&dispatcher), default.clone(), &services.limits);
+    let forwarder = services.links.forwarder(&services.limits);
+    let abroad = (tenancy.clone(), forwarder.clone());
+    let native = Native::new(Arc::clone(&dispatcher), abroad, default.clone(), &services.limits);
     let health = HealthService::new(
         Arc::new(Live(Arc::clone(&dispatcher))),
         services.ready,
@@ -212,10 +216,11 @@ pub fn door(services: Services, default: &Namespace) -> Door {
     let placing = Arc::new(placing);
     let shelf = Shelf::new(Arc::clone(&artifacts), Arc::clone(&placing), tenancy.clone());
     let spread = Spread::new(courier, placing);
-    let plugins = PluginsService::new((deployments, artifacts, spread), tenancy.clone(), pages, binary_max);
+    let plugins = PluginsService::new((deployments, artifacts, spread.clone()), tenancy.clone(), pages, binary_max);
     let registry = RegistryService::new(registry, tenancy.clone(), default.clone());
     let mesh = MeshServer::new(services.links.service(shelf)).max_decoding_message_size(mesh::REQUEST_MAX);
-    let dispatcher = DispatcherService::new(dispatcher, services.collector_id, services.links);
+    let anywhere = Anywhere::new(Arc::clone(&dispatcher), tenancy.clone(), forwarder, spread);
+    let dispatcher = DispatcherService::new(dispatcher, services.collector_id, services.links, anywhere);
     let dispatcher = CollectiveDispatcherServer::new(dispatcher)
         .accept_compressed(GZIP)
         .max_decoding_message_size(binary_max.saturating_add(BESIDE_BINARY))

@@ -62,7 +62,8 @@ pub const TABLE: &[(&str, Needs)] = {
         ("/collector.CollectiveDispatcher/Serve", One(Invoke, NAMESPACE)),
         // Peers may besides.
         ("/collector.CollectiveDispatcher/Connect", One(Operate, Node)),
-        ("/collector.CollectiveDispatcher/Dispatch", Later(Invoke, NAMESPACE)),
+        // What it is a call of is decided besides.
+        ("/collector.CollectiveDispatcher/Dispatch", One(Invoke, NAMESPACE)),
         ("/collector.CollectionService/Create", One(Write, NAMESPACE)),
         ("/collector.CollectionService/Get", One(Read, NAMESPACE)),
         ("/collector.CollectionService/Update", One(Write, NAMESPACE)),

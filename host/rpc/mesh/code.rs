@@ -98,7 +98,7 @@ impl Shelf {
         if !grants.is_empty() {
             permit(Verb::Manage)?;
         }
-        let placed = self.placing.place(&may, Placement { from, name, digest, services, grants }).await;
+        let placed = self.placing.place(&may, Placement { from, name, digest, wanted: None, services, grants }).await;
         let (_, version) = placed.map_err(|why| status::place(why, &id))?;
         Ok(Response::new(pb::PlaceResponse { version }))
     }

@@ -6,24 +6,26 @@
 //! ```
 
 mod code;
-#[allow(dead_code, reason = "parts of it are for those who forward calls")]
 mod conn;
 mod connect;
 mod courier;
 mod dial;
+mod forward;
 mod known;
-#[allow(dead_code, reason = "as conn")]
+mod lent;
 mod lines;
 mod link;
 mod offering;
+mod reply;
 mod spread;
 
 pub(in crate::rpc) use code::Shelf;
 pub(in crate::rpc) use courier::Courier;
-#[allow(unused_imports, reason = "for those who forward calls")]
-pub(in crate::rpc) use lines::{FORWARD, Lines, Lost};
+pub(in crate::rpc) use forward::{Errand, Forwarder, Handover, framed};
+pub(in crate::rpc) use lines::FORWARD;
 pub use link::MeshService;
 pub(in crate::rpc) use link::REQUEST_MAX;
+pub(in crate::rpc) use reply::{BEGAN, whole};
 pub(in crate::rpc) use spread::{Spread, Targets, order};
 
 use super::calls::Calls;
@@ -31,7 +33,7 @@ use super::identify;
 use super::tls::{PeerDialer, identity};
 use super::{pb, status};
 use crate::dispatch::deployments::Deployments;
-use crate::domain::{CollectorId, Namespace, one_line};
+use crate::domain::{CollectorId, Limits, Namespace, one_line};
 use crate::lifecycle::Lifecycle;
 use crate::mesh::{Inbound, Links, Mesh, PeerPolicy, Peers, Phase, record::Records};
 use crate::net::Guard;
@@ -40,6 +42,7 @@ use crate::tenancy::{Caller, Tenancy, Verb};
 use conn::Runner;
 use dial::supervise;
 use known::is_shared;
+use lines::Lines;
 use link::Places;
 use offering::Offering;
 use std::collections::HashMap;
@@ -168,9 +171,16 @@ impl LinkKeeper {
     }
 
     /// What calls are handed over with.
-    #[allow(dead_code, reason = "for those who forward calls")]
-    pub(in crate::rpc) fn lines(&self) -> Lines {
-        self.0.lines.clone()
+    ///
+    /// * `limits`: of one message, and how long a stream may last.
+    pub(in crate::rpc) fn forwarder(&self, limits: &Limits) -> Forwarder {
+        let parts = &self.0.parts;
+        Forwarder::new(parts.mesh.clone(), self.0.lines.clone(), parts.tenancy.clone(), limits)
+    }
+
+    /// Keys of the links to this node.
+    pub fn inbound(&self) -> &Inbound {
+        &self.0.parts.inbound
     }
 
     /// The service that peers open links with.

@@ -95,22 +95,22 @@ impl Spread {
         stream::iter(ids).map(ask).buffered(AT_ONCE).collect().await
     }
 
-    /// Brings a service here that a peer has, as that peer calls its deployment.
+    /// Brings a service here that a peer has, under the name that it has there. Where no linked collector has it itself
+    /// nothing is done.
     ///
     /// * `permit`: to deploy.
-    /// * returns: false where no linked collector has it itself.
     /// * errors: of the last that was asked.
-    pub(in crate::rpc) async fn here(&self, permit: &Permit, service: &ServiceName) -> Result<bool, PlaceError> {
+    pub(in crate::rpc) async fn here(&self, permit: &Permit, service: &ServiceName) -> Result<(), PlaceError> {
         let mut last = None;
         for placement in self.offered(permit.namespace(), service) {
             match self.placing.place(permit, placement).await {
-                Ok(_) => return Ok(true),
+                Ok(_) => return Ok(()),
                 // Another may have it; what was refused here is refused wherever it comes from.
                 Err(PlaceError::Fetch(why)) => last = Some(why),
                 Err(why) => return Err(why),
             }
         }
-        last.map_or(Ok(false), |why: FetchError| Err(why.into()))
+        last.map_or(Ok(()), |why: FetchError| Err(why.into()))
     }
 
     /// Who has it, by their own code.
@@ -123,12 +123,14 @@ impl Spread {
         }
         let mut found: Vec<Placement> = Vec::new();
         for service in names {
-            let what = Served { namespace: namespace.clone(), service };
+            let what = Served { namespace: namespace.clone(), service: Arc::clone(&service) };
             for (peer, offer) in topology.servers(&what) {
                 let (Some(digest), true) = (offer.digest, offer.through.is_empty()) else { continue };
                 let (from, name) = (peer.id.clone(), offer.deployment.clone());
                 if !found.iter().any(|known| known.from == from) {
-                    found.push(Placement { from, name, digest, services: Vec::new(), grants: Vec::new() });
+                    let wanted = Some(Arc::clone(&service));
+                    let (services, grants) = (Vec::new(), Vec::new());
+                    found.push(Placement { from, name, digest, wanted, services, grants });
                 }
             }
         }

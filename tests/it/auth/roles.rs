@@ -22,7 +22,7 @@ fn message(path: &str, victim: &str, ns: &str) -> Value {
     };
     let without_id = json!({ "namespace": ns, "collectionName": "things" });
     match path.rsplit_once('/').unwrap().0 {
-        "/collector.CollectiveDispatcher" if method == "Serve" => {
+        "/collector.CollectiveDispatcher" if ["Serve", "Dispatch"].contains(&method) => {
             json!({ "namespace": ns, "service": { "serviceName": "a.v1.B" }, "methodName": "Get" })
         }
         "/collector.CollectiveDispatcher" if method == "Connect" => json!({ "address": "1.1.1.1:1" }),
