@@ -11,6 +11,7 @@ use crate::dispatch::{artifacts, deployments};
 use crate::domain::{Limits, Namespace};
 use crate::exec::{self, wasm};
 use crate::files;
+use crate::mesh;
 use crate::net;
 use crate::registry;
 use crate::rpc;
@@ -52,6 +53,10 @@ pub struct Config {
     pub tenancy: tenancy::NamespacesConfig,
     /// What namespaces and callers may use.
     pub quotas: tenancy::QuotaConfig,
+    /// What the node is among others.
+    pub mesh: mesh::Config,
+    /// Which others those are. Set in a file: there is one section for each.
+    pub peers: Vec<mesh::Entry>,
     /// The log.
     pub log: telemetry::Config,
     /// The log of changes and refusals.
@@ -75,6 +80,8 @@ impl Default for Config {
             net: net::Config::default(),
             tenancy: tenancy::NamespacesConfig::default(),
             quotas: tenancy::QuotaConfig::default(),
+            mesh: mesh::Config::default(),
+            peers: Vec::new(),
             log: telemetry::Config::default(),
             audit: audit::Config::default(),
         }
@@ -121,6 +128,9 @@ pub enum ConfigError {
     /// A setting of files.
     #[error(transparent)]
     Files(#[from] files::BadSetting),
+    /// A setting of peers.
+    #[error(transparent)]
+    Mesh(#[from] mesh::BadSetting),
     /// A setting of the port that cannot be kept.
     #[error(transparent)]
     Server(#[from] rpc::BadSetting),
@@ -190,6 +200,18 @@ impl Config {
         name.parse().map_err(|why| ConfigError::Value(format!("server.default_namespace {why}")))
     }
 
+    /// What there is to know peers by.
+    pub fn ground(&self) -> mesh::Ground {
+        let (tls, mesh) = (&self.server.tls, &self.mesh);
+        let named = |path: &Path| !path.as_os_str().is_empty();
+        mesh::Ground {
+            tls: tls.is_on(),
+            authorities: named(&tls.client_ca),
+            certificate: named(&mesh.certificate) || named(&tls.certificate),
+            asks: self.auth.is_required(),
+        }
+    }
+
     /// Refuses combinations that cannot be kept.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.limits.check()?;
@@ -198,6 +220,7 @@ impl Config {
         self.exec.check()?;
         self.files.check()?;
         self.net.check()?;
+        self.mesh.check(&self.peers, self.ground())?;
         self.quotas.check().map_err(|why| ConfigError::Value(format!("quotas: {why}")))?;
         self.default_namespace()?;
         if !self.wasm.metering && self.limits.fuel > 0 {

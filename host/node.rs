@@ -15,9 +15,12 @@ use crate::exec::{Executor as _, Executors, Report};
 use crate::files::Files;
 use crate::guest_calls::{self, NodeCalls};
 use crate::lifecycle::Lifecycle;
+use crate::mesh::{self, Inbound, LinkState, Links, Mesh, Peers, record::Records};
 use crate::net::{self, Fetcher};
 use crate::registry::{Registry, RegistryError};
-use crate::rpc::{self, Identify, Pages, Server, ServerError, Services, Web};
+use crate::rpc::{
+    self, Identify, LinkKeeper, LinkParts, Load, Pages, PeerDialer, PeerFiles, Server, ServerError, Services, Web,
+};
 use crate::selfcheck;
 use crate::store::sqlite;
 use crate::store::{SqliteStore, Store, StoreError};
@@ -77,6 +80,7 @@ pub struct Node {
     executors: Arc<Executors>,
     lifecycle: Lifecycle,
     tenancy: Tenancy,
+    links: LinkKeeper,
     ready: watch::Sender<bool>,
     serving: Option<JoinHandle<()>>,
     _data: DataFolder,
@@ -107,17 +111,18 @@ impl Node {
             named => named.to_owned(),
         };
         let beside = (advertised, ready.subscribe());
-        let services = services(&config, &data, &executors, quotas, beside, &lifecycle).await?;
+        let services = services(&config, &data, &executors, quotas, beside, server.load(), &lifecycle).await?;
         let web = Web::new(&config.server, default.clone(), Arc::clone(&services.registry), services.tenancy.clone());
         let web = web.map_err(ConfigError::from)?;
         let tenancy = services.tenancy.clone();
+        let (links, id) = (services.links.clone(), services.collector_id.clone());
+        let identify =
+            Identify::new(tenancy.clone()).with_peers(links.peers().clone()).with_links(links.inbound().clone());
         let door = rpc::door(services, &default);
         let address = server.address();
         let certificate = server.certificate().map(Path::to_owned);
         let longest = config.limits.deadline();
-        let serving =
-            lifecycle.spawn(server.run(Identify::new(tenancy.clone()), web, door, longest, lifecycle.clone()));
-        let id = data.id().to_owned();
+        let serving = lifecycle.spawn(server.run(identify, web, door, longest, lifecycle.clone()));
         let node = Self {
             address,
             certificate,
@@ -126,12 +131,14 @@ impl Node {
             executors,
             lifecycle,
             tenancy: tenancy.clone(),
+            links,
             ready,
             serving: Some(serving),
             _data: data,
         };
         selfcheck::run(node.address, dialer, tenancy.own_secret()).await.map_err(NodeError::SelfCheck)?;
         node.ready.send_replace(true);
+        node.links.start();
         tracing::info!(%address, id = node.id, "serving");
         Ok(node)
     }
@@ -157,6 +164,16 @@ impl Node {
         &self.id
     }
 
+    /// How its links to other collectors are.
+    pub fn links(&self) -> Vec<LinkState> {
+        self.links.links().all()
+    }
+
+    /// What it knows of other collectors.
+    pub fn mesh(&self) -> &Mesh {
+        self.links.mesh()
+    }
+
     /// What the Wasm executor holds.
     pub async fn wasm_stats(&self) -> Stats {
         self.wasm.stats().await
@@ -174,6 +191,7 @@ impl Node {
         if let Some(serving) = self.serving.take() {
             let _ = serving.await;
         }
+        self.links.close();
         let left = self.lifecycle.end(Duration::from_secs(1)).await;
         if left > 0 {
             tracing::warn!(left, "tasks were still running at the end");
@@ -190,6 +208,7 @@ async fn services(
     executor: &Arc<Executors>,
     quotas: Arc<Quotas>,
     (advertised, ready): (String, watch::Receiver<bool>),
+    load: Load,
     lifecycle: &Lifecycle,
 ) -> Result<Services, NodeError> {
     let sizes = sqlite::Config { accounts: Arc::clone(&quotas) as _, ..sqlite::Config::default() };
@@ -228,6 +247,14 @@ async fn services(
     let accounts = Arc::clone(namespaces.quotas()) as _;
     let files = Files::open(&data.files(), config.files.clone(), Arc::clone(&store), accounts, lifecycle.clone());
     let files = files.map_err(|why| DataError::Io { what: "keep files", why })?;
+    let id = config.mesh.own_id().map_err(ConfigError::from)?.map_or_else(|| data.id().to_owned(), |id| id.to_string());
+    let links = links(
+        config,
+        (&id, &advertised),
+        &store,
+        LinkBase { registry: &registry, deployments: &deployments, tenancy: &tenancy, load, lifecycle },
+    )
+    .await?;
     let secrets = Secrets::open(Arc::clone(&store), data.key(), lifecycle.clone()).await?;
     let collections = collections(config, store, tenancy.clone(), &registry, &dispatcher, lifecycle).await?;
     dispatcher.answer_guests(Arc::new(NodeCalls::new(guest_calls::Parts {
@@ -251,13 +278,63 @@ async fn services(
         tenancy,
         secrets,
         namespaces: Arc::new(namespaces),
-        collector_id: data.id().to_owned(),
+        links,
+        on_loopback: config.server.listen.ip().is_loopback(),
+        collector_id: id,
         advertised,
         pages: Pages::new(data.key()),
         limits: config.limits.clone(),
         binary_max: config.artifacts.max_mib << 20,
         ready,
         lifecycle: lifecycle.clone(),
+    })
+}
+
+/// What links stand on.
+struct LinkBase<'a> {
+    registry: &'a Arc<Registry>,
+    deployments: &'a Arc<Deployments>,
+    tenancy: &'a Tenancy,
+    load: Load,
+    lifecycle: &'a Lifecycle,
+}
+
+/// Gets ready to link other collectors.
+async fn links(
+    config: &Config,
+    (id, advertised): (&str, &str),
+    store: &Arc<dyn Store>,
+    base: LinkBase<'_>,
+) -> Result<LinkKeeper, NodeError> {
+    let peers = Peers::open(Arc::clone(store), &config.peers, config.ground(), base.lifecycle.clone()).await?;
+    let links = Links::default();
+    let records = Records::open(Arc::clone(store), id.to_owned(), advertised.to_owned(), links.clone()).await?;
+    let own = id.parse().map_err(|why| ConfigError::Value(format!("mesh.id {why}")))?;
+    Ok(LinkKeeper::new(LinkParts {
+        mesh: Mesh::new(own),
+        peers,
+        links,
+        inbound: Inbound::default(),
+        records,
+        dialer: PeerDialer::new(peer_files(&config.mesh, &config.server)),
+        advertised: advertised.to_owned(),
+        guard: config.net.guard()?,
+        renew_every: Duration::from_secs(config.mesh.link_s),
+        registry: Arc::clone(base.registry),
+        deployments: Arc::clone(base.deployments),
+        tenancy: base.tenancy.clone(),
+        load: base.load,
+        lifecycle: base.lifecycle.clone(),
+    }))
+}
+
+/// The certificates of links, where connections are encrypted.
+fn peer_files(mesh: &mesh::Config, server: &rpc::Config) -> Option<PeerFiles> {
+    let or = |own: &PathBuf, other: &PathBuf| if own.as_os_str().is_empty() { other.clone() } else { own.clone() };
+    server.tls.is_on().then(|| PeerFiles {
+        certificate: or(&mesh.certificate, &server.tls.certificate),
+        key: or(&mesh.key, &server.tls.key),
+        ca: or(&mesh.ca, &server.tls.client_ca),
     })
 }
 
@@ -287,6 +364,7 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.lifecycle.drain();
         self.lifecycle.kill();
+        self.links.close();
         self.tenancy.close();
     }
 }

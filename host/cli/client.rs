@@ -4,6 +4,7 @@ use super::json::Plugin;
 use crate::domain::{Digest, one_line};
 use crate::rpc::pb::admin::v1::keys_client::KeysClient;
 use crate::rpc::pb::admin::v1::namespaces_client::NamespacesClient;
+use crate::rpc::pb::admin::v1::peers_client::PeersClient;
 use crate::rpc::pb::admin::v1::secrets_client::SecretsClient;
 use crate::rpc::pb::collection_repo_client::CollectionRepoClient;
 use crate::rpc::pb::collection_service_client::CollectionServiceClient;
@@ -321,6 +322,11 @@ impl NodeClient {
     /// The same connection for `collector.admin.v1.Namespaces`.
     pub(super) fn namespaces(&self) -> NamespacesClient<Channel> {
         NamespacesClient::with_origin(self.channel.clone(), self.origin.clone()).max_decoding_message_size(REPLY_MAX)
+    }
+
+    /// The same connection for `collector.admin.v1.Peers`.
+    pub(super) fn peers(&self) -> PeersClient<Channel> {
+        PeersClient::with_origin(self.channel.clone(), self.origin.clone()).max_decoding_message_size(REPLY_MAX)
     }
 
     fn dispatcher(&self) -> CollectiveDispatcherClient<Channel> {

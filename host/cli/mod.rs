@@ -14,6 +14,7 @@ mod json;
 mod native;
 mod ns;
 mod output;
+mod peer;
 mod place;
 mod plugin;
 mod record;
@@ -94,6 +95,9 @@ enum Command {
     /// Make namespaces, say what each may use, and see what it uses
     #[command(subcommand)]
     Ns(ns::Command),
+    /// Link the node with others, list and cut links, and make the certificates that nodes know each other by
+    #[command(subcommand)]
+    Peer(peer::Command),
     /// Print a completion script for a shell
     Completions {
         /// Which shell
@@ -123,6 +127,7 @@ pub async fn main() -> ExitCode {
         Command::Auth(command) => auth::run(command, &output).await,
         Command::Secret(command) => secret::run(command, &output).await,
         Command::Ns(command) => ns::run(command, &output).await,
+        Command::Peer(command) => peer::run(command, &output).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "collector", &mut script);

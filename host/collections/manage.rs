@@ -6,18 +6,15 @@ use super::known::vector_path;
 use super::labels;
 use super::reindex::settle;
 use super::{BadField, CollectionError, Collections, Definition, Form, Options, Place};
-use crate::domain::{Namespace, ServiceName};
+use crate::domain::{Namespace, ServiceName, is_endpoint};
 use crate::registry::now;
 use crate::store::{INDEXES_MAX, Labels, Once, Path, Query, Shape, Stats, StoreError};
 use crate::tenancy::{Caller, Verb};
-use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-/// Longest `server_endpoint`, in bytes: the longest host name, and a port.
-const ENDPOINT_MAX: usize = 256;
 /// How long the number of records is waited for. 30 seconds: it is kept, but readers may all be at work.
 const COUNT_TIME: Duration = Duration::from_secs(30);
 
@@ -392,18 +389,6 @@ impl NewCollection {
     }
 }
 
-/// Whether this is `host:port`: a name, an IPv4 address, or an IPv6 address in brackets.
-pub fn is_endpoint(text: &str) -> bool {
-    let Some((host, port)) = text.rsplit_once(':').filter(|_| text.len() <= ENDPOINT_MAX) else { return false };
-    let port = port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
-    let name = |host: &str| !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
-    let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
-        None => name(host),
-    };
-    host && port
-}
-
 impl Wanted {
     fn fits(&self, definition: &Definition) -> bool {
         let labels = || self.labels.iter().all(|(key, value)| definition.labels.get(key) == Some(value));
@@ -415,23 +400,5 @@ impl Wanted {
             }
         };
         labels() && message_type()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn endpoints_have_a_host_and_a_port() {
-        for good in ["localhost:50051", "10.0.0.1:1", "node-1.eu.example:65535", "[::1]:80"] {
-            assert!(is_endpoint(good), "{good}");
-        }
-        let long = format!("{}:1", "h".repeat(255));
-        for bad in
-            ["", ":1", "host", "host:", "host:0", "host:65536", "host:+1", "a b:1", "::1:80", "http://a:1", &long]
-        {
-            assert!(!is_endpoint(bad), "{bad}");
-        }
     }
 }

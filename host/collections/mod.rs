@@ -32,7 +32,7 @@ pub(crate) use document::RECORD_MAX;
 pub use error::{BadField, CollectionError};
 pub use form::Form;
 pub use invoke::{Invocation, Invoked, RUNS_MAX};
-pub use manage::{NewCollection, Wanted, is_endpoint};
+pub use manage::{NewCollection, Wanted};
 pub use reindex::Progress;
 
 use crate::dispatch::Dispatcher;

@@ -5,12 +5,13 @@
 //! native: names -> Permit -> MethodRef (registry) -> Active (deployments) = Ready -> checked messages -> Outcome
 //! ```
 //!
-//! Not here yet: built-in services as targets of Serve, other nodes.
+//! Not here yet: built-in services as targets of Serve. Calls that another node answers are handed over by rpc.
 
 pub mod artifacts;
 pub mod deployments;
 mod error;
 mod json;
+pub mod placing;
 mod stream;
 
 pub use error::DispatchError;
@@ -99,6 +100,17 @@ impl Ready {
     pub fn method(&self) -> &registry::Method {
         self.method.method()
     }
+}
+
+/// Where a service is answered, as far as this node knows.
+#[derive(Debug, Clone)]
+pub enum Here {
+    /// By code that is deployed here.
+    Deployed,
+    /// By the node itself; this is the method.
+    BuiltIn(MethodRef),
+    /// Not here; the method, if its types are known here.
+    Nowhere(Option<MethodRef>),
 }
 
 /// What runs for one `Serve`.
@@ -259,6 +271,31 @@ impl Dispatcher {
         let (call, work) = stage.open(requests);
         drop(self.parts.lifecycle.spawn(tracing::Instrument::in_current_span(work)));
         call
+    }
+
+    /// Whether a method is answered here.
+    ///
+    /// * `permit`: to invoke.
+    /// * errors: `Call`, of a service of the node's own, or one whose name is ambiguous.
+    pub fn here(&self, permit: &Permit, service: &ServiceName, method: &MethodName) -> Result<Here, DispatchError> {
+        let snapshot = self.parts.registry.snapshot(permit.namespace());
+        let known = match snapshot.find_service(service) {
+            Ok(known) => known,
+            Err(registry::CallError::NoService { .. }) => return Ok(Here::Nowhere(None)),
+            Err(other) => return Err(other.into()),
+        };
+        if snapshot.is_built_in(&known.name) {
+            return Ok(Here::BuiltIn(snapshot.find_method(service, method)?));
+        }
+        Ok(match self.parts.deployments.active(permit.namespace(), &known.name) {
+            Some(_) => Here::Deployed,
+            None => Here::Nowhere(snapshot.find_method(service, method).ok()),
+        })
+    }
+
+    /// Whether the node takes no more calls.
+    pub fn is_draining(&self) -> bool {
+        self.parts.lifecycle.is_draining()
     }
 
     /// Whether a service answers in a namespace: `None` if it is not known there.

@@ -1,6 +1,6 @@
 //! What a collector says that it serves.
 
-use crate::domain::{Digest, Namespace};
+use crate::domain::{CollectorId, DeploymentName, Digest, Namespace};
 use std::sync::Arc;
 
 /// One service in one namespace.
@@ -12,8 +12,24 @@ pub struct Offer {
     pub version: u32,
     /// Its code; none for an image.
     pub digest: Option<Digest>,
+    /// What the deployment that answers is called there, where it said so.
+    pub deployment: Option<DeploymentName>,
     /// Its methods, by name.
     pub methods: Vec<OfferedMethod>,
+    /// Collectors behind the peer on the way to the one that has it, nearest first. Empty: the peer itself has it.
+    pub through: Vec<CollectorId>,
+}
+
+impl Offer {
+    /// Who answers calls of it in the end, if a peer offers it.
+    pub fn server<'a>(&'a self, peer: &'a CollectorId) -> &'a CollectorId {
+        self.through.last().unwrap_or(peer)
+    }
+
+    /// One of its methods.
+    pub fn method(&self, name: &str) -> Option<&OfferedMethod> {
+        self.methods.iter().find(|method| *method.name == *name)
+    }
 }
 
 /// Names a service.

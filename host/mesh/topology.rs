@@ -1,6 +1,6 @@
 //! Who serves what.
 
-use super::{Change, Offer, Peer, Served};
+use super::{Change, HOPS_MAX, Offer, Peer, Served};
 use crate::domain::{CollectorId, Namespace};
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ pub const OFFERS_MAX: usize = 10_000;
 #[derive(Debug, Clone, Default)]
 pub struct Topology {
     peers: imbl::HashMap<CollectorId, Arc<Peer>>,
+    /// Those with the shortest way first.
     services: imbl::HashMap<Served, Arc<[(Arc<Peer>, Arc<Offer>)]>>,
     /// By the last segment of their names.
     short: imbl::HashMap<Served, Arc<[Arc<str>]>>,
@@ -29,7 +30,7 @@ impl Topology {
         self.peers.get(id)
     }
 
-    /// Who serves the service with this full name.
+    /// Who serves the service with this full name, those with the shortest way first.
     pub fn servers(&self, what: &Served) -> &[(Arc<Peer>, Arc<Offer>)] {
         self.services.get(what).map_or(&[], |all| all)
     }
@@ -38,6 +39,18 @@ impl Topology {
     pub fn meant(&self, namespace: &Namespace, short: &str) -> &[Arc<str>] {
         let key = Served { namespace: namespace.clone(), service: short.into() };
         self.short.get(&key).map_or(&[], |all| all)
+    }
+
+    /// What `asker` can reach through this collector: of each service the nearest that others have, and no way that leads
+    /// over the asker, or further than calls go.
+    pub fn beyond(&self, asker: &CollectorId) -> Vec<Offer> {
+        let on_the_way = |peer: &Arc<Peer>, offer: &Arc<Offer>| peer.id == *asker || offer.through.contains(asker);
+        let nearest = |all: &Arc<[(Arc<Peer>, Arc<Offer>)]>| {
+            let (peer, offer) = all.iter().find(|(peer, offer)| !on_the_way(peer, offer))?;
+            let through: Vec<_> = std::iter::once(&peer.id).chain(&offer.through).cloned().collect();
+            (through.len() < HOPS_MAX).then(|| Offer { through, ..Offer::clone(offer) })
+        };
+        self.services.values().filter_map(nearest).collect()
     }
 
     pub(super) fn with(&self, peer: Arc<Peer>) -> Self {
@@ -95,8 +108,10 @@ impl Topology {
             return;
         }
         *count += 1;
-        let all = self.servers(&what).iter().cloned().chain([(Arc::clone(peer), Arc::new(offer))]).collect();
-        self.services.insert(what.clone(), all);
+        let mut all: Vec<_> = self.servers(&what).to_vec();
+        let at = all.partition_point(|(_, one)| one.through.len() <= offer.through.len());
+        all.insert(at, (Arc::clone(peer), Arc::new(offer)));
+        self.services.insert(what.clone(), all.into());
         let key = short(&what);
         let known = self.short.get(&key).map_or(&[][..], |all| all);
         if !known.contains(&what.service) {
@@ -151,7 +166,7 @@ mod tests {
 
     fn offer(service: &str, version: u32) -> Offer {
         let what = Served { namespace: "acme".parse().unwrap(), service: service.into() };
-        Offer { what, version, digest: None, methods: Vec::new() }
+        Offer { what, version, digest: None, deployment: None, methods: Vec::new(), through: Vec::new() }
     }
 
     fn serving(topology: &Topology, service: &str) -> Vec<(String, u32)> {
@@ -187,6 +202,29 @@ mod tests {
         let topology = topology.without(&old).offered(&old, vec![Change::Put(offer("y.v1.S", 1))]);
         assert_eq!(serving(&topology, "x.v1.S"), [("a".into(), 2)]);
         assert!(serving(&topology, "y.v1.S").is_empty());
+    }
+
+    #[test]
+    fn what_lies_beyond_is_told_with_its_way_and_never_to_those_on_it() {
+        let (a, b) = (peer("a"), peer("b"));
+        let far = |through: &[&str]| {
+            let through = through.iter().map(|id| id.parse().unwrap()).collect();
+            vec![Change::Put(Offer { through, ..offer("x.v1.S", 1) })]
+        };
+        let topology = Topology::default().with(Arc::clone(&a)).with(Arc::clone(&b));
+        let topology = topology.offered(&a, far(&["c"])).offered(&b, far(&[]));
+        assert_eq!(serving(&topology, "x.v1.S"), [("b".into(), 1), ("a".into(), 1)], "the nearest first");
+        let ways = |asker: &str| {
+            let all = topology.beyond(&asker.parse().unwrap());
+            all.into_iter()
+                .map(|offer| offer.through.iter().map(ToString::to_string).collect())
+                .collect::<Vec<Vec<_>>>()
+        };
+        assert_eq!(ways("z"), [["b"]]);
+        assert_eq!(ways("b"), [["a", "c"]]);
+        let topology = topology.without(&b).offered(&a, far(&["c", "d", "e"]));
+        assert!(topology.beyond(&"z".parse().unwrap()).is_empty(), "too far");
+        assert!(topology.without(&a).beyond(&"z".parse().unwrap()).is_empty());
     }
 
     #[test]

@@ -11,10 +11,12 @@ use tonic_reflection::pb::v1::server_reflection_server::ServerReflectionServer;
 use tonic_reflection::pb::v1alpha::server_reflection_server::ServerReflectionServer as ServerReflectionAlphaServer;
 
 /// What is served besides the core. `CollectiveWorker` and `CollectorConsole` have descriptors and no service.
-const BESIDE: [&str; 8] = [
+const BESIDE: [&str; 10] = [
     "collector.admin.v1.Keys",
     "collector.admin.v1.Namespaces",
+    "collector.admin.v1.Peers",
     "collector.admin.v1.Secrets",
+    "collector.mesh.v1.Mesh",
     "collector.plugin.v1.Plugins",
     "collector.record.v1.Collections",
     HealthServer::<()>::NAME,

@@ -2,8 +2,7 @@
 
 use super::tls::TlsConfig;
 use super::web::Cors;
-use crate::collections::is_endpoint;
-use crate::domain;
+use crate::domain::{self, is_endpoint};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 

@@ -83,6 +83,22 @@ pub(super) fn call(request: pb::ServeRequest, metadata: &MetadataMap, deadline: 
     })
 }
 
+/// A call as `Dispatch` brings it, of whatever is deployed.
+pub(super) fn dispatched(
+    request: &pb::DispatchRequest,
+    metadata: &MetadataMap,
+    deadline: Deadline,
+) -> Result<Call, BadRequest> {
+    let request = pb::ServeRequest {
+        namespace: request.namespace.clone(),
+        service: request.service.clone(),
+        method_name: request.method_name.clone(),
+        input: request.input.clone(),
+        ..Default::default()
+    };
+    call(request, metadata, deadline)
+}
+
 /// Metadata that says where a call is made, for calls whose message does not.
 pub(super) const NAMESPACE: &str = "collector-namespace";
 

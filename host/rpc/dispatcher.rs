@@ -1,7 +1,8 @@
 //! `CollectiveDispatcher`: convert, one domain call, convert.
 
-use super::edge;
-use super::{convert, pb, status};
+use super::anywhere::Anywhere;
+use super::mesh::LinkKeeper;
+use super::{convert, edge, pb, status};
 use crate::dispatch::{Dispatcher, Served};
 use std::sync::Arc;
 use tonic::metadata::MetadataMap;
@@ -11,19 +12,28 @@ use tonic::{Request, Response, Status};
 pub struct DispatcherService {
     dispatcher: Arc<Dispatcher>,
     collector_id: String,
+    links: LinkKeeper,
+    anywhere: Anywhere,
 }
 
 impl DispatcherService {
     /// * `collector_id`: what answers call themselves.
-    pub fn new(dispatcher: Arc<Dispatcher>, collector_id: String) -> Self {
-        Self { dispatcher, collector_id }
+    /// * `links`: what Connect is about.
+    /// * `anywhere`: what Dispatch is.
+    pub(super) fn new(
+        dispatcher: Arc<Dispatcher>,
+        collector_id: String,
+        links: LinkKeeper,
+        anywhere: Anywhere,
+    ) -> Self {
+        Self { dispatcher, collector_id, links, anywhere }
     }
 }
 
 /// Metadata that promises something about a call, and that nothing keeps yet. Ignored it would be a promise broken.
 const PROMISES: [&str; 3] = ["collector-validate-only", "idempotency-key", "if-match"];
 
-fn refuse_promises(metadata: &MetadataMap) -> Result<(), Status> {
+pub(super) fn refuse_promises(metadata: &MetadataMap) -> Result<(), Status> {
     match PROMISES.into_iter().find(|key| metadata.contains_key(*key)) {
         Some(key) => Err(super::not_yet::not_yet(&format!("metadata {key} on Serve"), "deployments and collections")),
         None => Ok(()),
@@ -52,11 +62,11 @@ impl pb::collective_dispatcher_server::CollectiveDispatcher for DispatcherServic
         Ok(response)
     }
 
-    async fn connect(&self, _: Request<pb::ConnectRequest>) -> Result<Response<pb::ConnectResponse>, Status> {
-        Err(super::not_yet::not_yet("CollectiveDispatcher.Connect", "the mesh"))
+    async fn connect(&self, request: Request<pb::ConnectRequest>) -> Result<Response<pb::ConnectResponse>, Status> {
+        self.links.connect(&request)
     }
 
-    async fn dispatch(&self, _: Request<pb::DispatchRequest>) -> Result<Response<pb::DispatchResponse>, Status> {
-        Err(super::not_yet::not_yet("CollectiveDispatcher.Dispatch", "the mesh"))
+    async fn dispatch(&self, request: Request<pb::DispatchRequest>) -> Result<Response<pb::DispatchResponse>, Status> {
+        self.anywhere.dispatch(request).await
     }
 }

@@ -1,7 +1,7 @@
 //! Where a gRPC request goes: to one of the node's own services, or to what tenants deployed.
 
 use super::native::Native;
-use super::{policy, status};
+use super::{anywhere, policy, status};
 use crate::domain::one_line;
 use crate::tenancy::{Caller, Refused, Tenancy};
 use http::{Request, Response};
@@ -36,7 +36,12 @@ impl Door {
     }
 
     /// Answers one request.
-    pub(super) async fn call(mut self, request: Request<Body>) -> Response<Body> {
+    pub(super) async fn call(mut self, mut request: Request<Body>) -> Response<Body> {
+        if request.uri().path() == anywhere::PATH {
+            // What is dispatched may be one of the services behind this door. Not kept by the service: it is one of them.
+            let door = self.clone();
+            request.extensions_mut().insert(door);
+        }
         let path = request.uri().path();
         let service = path.get(1..).and_then(|path| path.split('/').next()).unwrap_or_default();
         if !self.names.iter().any(|name| name == service) {

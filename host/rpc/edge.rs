@@ -62,6 +62,10 @@ impl ReceiptSlot {
     }
 }
 
+/// Metadata that ends an answer: what a peer said at the end of one that it gave in our stead.
+#[derive(Debug, Clone)]
+pub(super) struct Trailing(pub(super) HeaderMap);
+
 /// What the client asked for in `grpc-timeout`.
 #[derive(Debug, Clone, Copy)]
 struct Asked(Option<Duration>);
@@ -70,7 +74,12 @@ struct Asked(Option<Duration>);
 ///
 /// * errors: INTERNAL for a request that did not come through the edge.
 pub(super) fn asked<T>(request: &tonic::Request<T>) -> Result<Option<Duration>, Status> {
-    let asked = request.extensions().get::<Asked>().copied();
+    asked_of(request.extensions())
+}
+
+/// The same, of a request that is not decoded yet.
+pub(super) fn asked_of(extensions: &http::Extensions) -> Result<Option<Duration>, Status> {
+    let asked = extensions.get::<Asked>().copied();
     let asked = asked.ok_or_else(|| status::plain(Code::Internal, "INTERNAL", "the request has no deadline"))?;
     Ok(asked.0)
 }
@@ -106,7 +115,12 @@ pub(super) fn caller_of(extensions: &http::Extensions) -> Result<Caller, Status>
 ///
 /// * errors: INTERNAL for a request that did not come through the edge.
 pub(super) fn deadline<T>(request: &tonic::Request<T>) -> Result<Deadline, Status> {
-    let deadline = request.extensions().get::<Deadline>().copied();
+    deadline_of(request.extensions())
+}
+
+/// The same, of a request that is not decoded yet.
+pub(super) fn deadline_of(extensions: &http::Extensions) -> Result<Deadline, Status> {
+    let deadline = extensions.get::<Deadline>().copied();
     deadline.ok_or_else(|| status::plain(Code::Internal, "INTERNAL", "the request has no deadline"))
 }
 
@@ -131,11 +145,11 @@ where
     // Those of the node's own services that cost little are bounded by this alone.
     let caller = match enter(&door, request.extensions(), &id) {
         Ok(caller) => caller,
-        Err(status) => return status.into_http(),
+        Err(status) => return status::never_began(status).into_http(),
     };
     let call = match calls.begin(request.uri().path(), connection) {
         Ok(call) => call,
-        Err(status) => return status.into_http(),
+        Err(status) => return status::never_began(status).into_http(),
     };
     let asked = match timeout(request.headers()) {
         Ok(asked) => asked,
@@ -220,13 +234,18 @@ async fn while_good<T>(caller: &Caller, answer: impl Future<Output = T>) -> Opti
 fn finish(mut response: Response<Body>, call: InFlight, caller: Caller, mut record: Ended) -> Response<Body> {
     record.with(response.headers());
     let receipt = response.extensions_mut().remove::<ReceiptSlot>();
-    response.map(|body| Body::new(Outgoing { body, receipt, caller, is_cut: false, ended: None, record, _call: call }))
+    let trailing = response.extensions_mut().remove::<Trailing>();
+    response.map(|body| {
+        Body::new(Outgoing { body, receipt, trailing, caller, is_cut: false, ended: None, record, _call: call })
+    })
 }
 
 /// A body whose trailers get the call's receipt.
 struct Outgoing {
     body: Body,
     receipt: Option<ReceiptSlot>,
+    /// A peer's receipt.
+    trailing: Option<Trailing>,
     /// Its places, until the answer is sent, and credentials that may end.
     caller: Caller,
     /// They have ended, and so has the answer.
@@ -286,6 +305,7 @@ impl HttpBody for Outgoing {
             && let Some(trailers) = frame.trailers_mut()
         {
             self.record.with(trailers);
+            trailers.extend(self.trailing.take().map(|Trailing(more)| more).unwrap_or_default());
             if let Some(receipt) = self.receipt.take().and_then(|slot| slot.0.get().cloned()) {
                 let pairs = receipt_pairs(&receipt).into_iter();
                 trailers.extend(pairs.filter_map(|(key, value)| {

@@ -5,6 +5,7 @@
 
 mod admission;
 mod alone;
+mod anywhere;
 mod builtin;
 mod calls;
 mod coalesce;
@@ -24,11 +25,13 @@ mod identify;
 mod incoming;
 mod keys;
 mod lifetime;
+mod mesh;
 mod namespaces;
 mod native;
 mod not_yet;
 mod page;
 pub mod pb;
+mod peers;
 mod plugins;
 mod policy;
 mod preface;
@@ -49,37 +52,44 @@ pub use codec::{StrictCodec, StrictDecoder};
 pub use config::{BadSetting, Config};
 pub use door::Door;
 pub use identify::Identify;
+pub use mesh::{LinkKeeper, LinkParts, Load};
 pub use page::Pages;
 pub use policy::{NATIVE, Needs, Place, TABLE};
 pub use raw::RawDescriptor;
 pub use server::{Server, ServerError};
-pub use tls::{ClientCertificates, Dialer, TlsConfig, TlsError, Trust, Wire};
+pub use tls::{ClientCertificates, Dialer, PeerDialer, PeerFiles, TlsConfig, TlsError, Trust, Wire};
 pub use web::Web;
 
 use crate::collections::Collections;
 use crate::dispatch::Dispatcher;
 use crate::dispatch::artifacts::Artifacts;
 use crate::dispatch::deployments::Deployments;
+use crate::dispatch::placing::Placing;
 use crate::domain::{Limits, Namespace};
 use crate::lifecycle::Lifecycle;
 use crate::registry::Registry;
 use crate::tenancy::{Namespaces, Secrets, Tenancy};
+use anywhere::Anywhere;
 use collection_repo::RepoService;
 use collection_service::CollectionService;
 use dispatcher::DispatcherService;
 use health::{HealthService, Liveness};
 use keys::KeysService;
+use mesh::{Shelf, Spread};
 use namespaces::NamespacesService;
 use native::Native;
 use pb::admin::v1::keys_server::KeysServer;
 use pb::admin::v1::namespaces_server::NamespacesServer;
+use pb::admin::v1::peers_server::PeersServer;
 use pb::admin::v1::secrets_server::SecretsServer;
 use pb::collection_repo_server::CollectionRepoServer;
 use pb::collection_service_server::CollectionServiceServer;
 use pb::collective_dispatcher_server::CollectiveDispatcherServer;
 use pb::collector_registry_server::CollectorRegistryServer;
+use pb::mesh::v1::mesh_server::MeshServer;
 use pb::plugin::v1::plugins_server::PluginsServer;
 use pb::record::v1::collections_server::CollectionsServer;
+use peers::PeersService;
 use plugins::PluginsService;
 use record::CollectionsService;
 use reflection::ReflectionService;
@@ -103,6 +113,8 @@ const REPLY_MAX: usize = (8 << 20) + (64 << 10);
 const LISTING_MAX: usize = 64 << 20;
 /// Largest request about a secret: the value and two names.
 const SECRET_REQUEST_MAX: usize = 16 << 10;
+/// Largest request about a peer: 64 bindings, an address and an identity.
+const PEERS_REQUEST_MAX: usize = 16 << 10;
 /// Room for what stands around a chunk of an upload.
 const CHUNK_FRAME: usize = 64;
 /// Room for the rest of a `ServeRequest` beside its binary.
@@ -134,6 +146,10 @@ pub struct Services {
     pub secrets: Secrets,
     /// Knows which namespaces there are.
     pub namespaces: Arc<Namespaces>,
+    /// Links to other collectors.
+    pub links: LinkKeeper,
+    /// Only this machine reaches the node.
+    pub on_loopback: bool,
     /// What the node calls itself.
     pub collector_id: String,
     /// Where others reach the node: `host:port`.
@@ -169,7 +185,9 @@ impl Liveness for Live {
 pub fn door(services: Services, default: &Namespace) -> Door {
     let Services { dispatcher, registry, collections, deployments, artifacts, tenancy, pages, binary_max, .. } =
         services;
-    let native = Native::new(Arc::clone(&dispatcher), default.clone(), &services.limits);
+    let forwarder = services.links.forwarder(&services.limits);
+    let abroad = (tenancy.clone(), forwarder.clone());
+    let native = Native::new(Arc::clone(&dispatcher), abroad, default.clone(), &services.limits);
     let health = HealthService::new(
         Arc::new(Live(Arc::clone(&dispatcher))),
         services.ready,
@@ -193,9 +211,19 @@ pub fn door(services: Services, default: &Namespace) -> Door {
     let secrets = SecretsServer::new(secrets).max_decoding_message_size(SECRET_REQUEST_MAX);
     let namespaces =
         NamespacesService::new(services.namespaces, Arc::clone(&deployments), tenancy.clone(), pages.clone());
-    let plugins = PluginsService::new(deployments, artifacts, tenancy.clone(), pages, binary_max);
+    let peers = PeersService::new(services.links.clone(), tenancy.clone(), services.on_loopback);
+    let courier = services.links.courier();
+    let sources = Arc::new(courier.clone());
+    let placing = Placing::new(Arc::clone(&deployments), Arc::clone(&artifacts), sources, binary_max);
+    let placing = Arc::new(placing);
+    let shelf = Shelf::new(Arc::clone(&artifacts), Arc::clone(&placing), tenancy.clone());
+    let spread = Spread::new(courier, placing);
+    let plugins = PluginsService::new((deployments, artifacts, spread.clone()), tenancy.clone(), pages, binary_max);
     let registry = RegistryService::new(registry, tenancy.clone(), default.clone());
-    let dispatcher = CollectiveDispatcherServer::new(DispatcherService::new(dispatcher, services.collector_id))
+    let mesh = MeshServer::new(services.links.service(shelf)).max_decoding_message_size(mesh::REQUEST_MAX);
+    let anywhere = Anywhere::new(Arc::clone(&dispatcher), tenancy.clone(), forwarder, spread);
+    let dispatcher = DispatcherService::new(dispatcher, services.collector_id, services.links, anywhere);
+    let dispatcher = CollectiveDispatcherServer::new(dispatcher)
         .accept_compressed(GZIP)
         .max_decoding_message_size(binary_max.saturating_add(BESIDE_BINARY))
         .max_encoding_message_size(REPLY_MAX);
@@ -222,7 +250,9 @@ pub fn door(services: Services, default: &Namespace) -> Door {
         .add_service(plugins)
         .add_service(secrets)
         .add_service(NamespacesServer::new(namespaces).max_decoding_message_size(MESSAGE_MAX))
+        .add_service(PeersServer::new(peers).max_decoding_message_size(PEERS_REQUEST_MAX))
         .add_service(dispatcher)
+        .add_service(mesh)
         .add_service(registry)
         .add_service(collections)
         .add_service(repo)

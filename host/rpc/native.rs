@@ -1,11 +1,18 @@
 //! Native calls: `/<package>.<Service>/<Method>` of what tenants registered and deployed, without `Any` around it.
 //!
-//! Messages pass as bytes: they are checked, never decoded. Source: semantics.md section 5, PROTOCOL-HTTP2.md.
+//! Messages pass as bytes: they are checked, never decoded. What no code here answers is handed to a collector that has
+//! some. Source: semantics.md section 5, PROTOCOL-HTTP2.md.
 
 use super::edge::{self, ReceiptSlot, RequestId};
+use super::mesh::{Errand, Forwarder, Handover};
 use super::{convert, status};
-use crate::dispatch::{DispatchError, Dispatcher, Ready, Requests, StreamCall};
-use crate::domain::{Deadline, Fault, FaultCode, Limits, Namespace, Outcome, Receipt, one_line};
+use crate::dispatch::{DispatchError, Dispatcher, Here, Ready, Requests, StreamCall};
+use crate::domain::{
+    Deadline, Fault, FaultCode, Limits, MethodName, Namespace, Outcome, Receipt, ServiceName, one_line,
+};
+use crate::mesh::NoRoute;
+use crate::registry::CallError;
+use crate::tenancy::{Caller, Tenancy, Verb};
 use bytes::{Buf as _, BufMut as _, Bytes};
 use futures_util::{Stream, StreamExt as _, stream};
 use http::{Request as HttpRequest, Response as HttpResponse};
@@ -27,6 +34,8 @@ pub struct Native {
 
 struct Shared {
     dispatcher: Arc<Dispatcher>,
+    tenancy: Tenancy,
+    forwarder: Forwarder,
     default: Namespace,
     input_max: usize,
     output_max: usize,
@@ -35,19 +44,34 @@ struct Shared {
 
 impl Native {
     /// * `default`: the namespace of calls that name none.
+    /// * `forwarder`: where calls go that nothing here answers.
     /// * `limits`: of one message, and how long a stream may last.
-    pub fn new(dispatcher: Arc<Dispatcher>, default: Namespace, limits: &Limits) -> Self {
+    pub(super) fn new(
+        dispatcher: Arc<Dispatcher>,
+        (tenancy, forwarder): (Tenancy, Forwarder),
+        default: Namespace,
+        limits: &Limits,
+    ) -> Self {
         let (input_max, output_max) = (limits.input_bytes, limits.output_bytes);
-        let shared = Shared { dispatcher, default, input_max, output_max, stream_longest: limits.stream() };
+        let shared =
+            Shared { dispatcher, tenancy, forwarder, default, input_max, output_max, stream_longest: limits.stream() };
         Self { shared: Arc::new(shared) }
     }
 
     /// Answers one request. The path decides which of the four kinds it is.
     pub(super) async fn call(&self, request: HttpRequest<Body>) -> HttpResponse<Body> {
         let id = request.extensions().get::<RequestId>().cloned().unwrap_or_default();
-        let ready = match self.shared.resolve(&request, &id) {
-            Ok(ready) => ready,
+        let asked = match self.shared.asked(&request, &id) {
+            Ok(asked) => asked,
             Err(refused) => return refused.into_http(),
+        };
+        let Asked { caller, namespace, service, method } = &asked;
+        let ready = match self.shared.dispatcher.resolve(caller, namespace, service, method) {
+            Ok(ready) => ready,
+            // Boxed: seldom, and larger than what is answered here.
+            Err(why) => {
+                return Box::pin(self.elsewhere(why, asked, request, id)).await.unwrap_or_else(Status::into_http);
+            }
         };
         let (client, server) = (ready.method().client_streaming, ready.method().server_streaming);
         let grpc = tonic::server::Grpc::new(BytesCodec).accept_compressed(CompressionEncoding::Gzip);
@@ -62,8 +86,51 @@ impl Native {
     }
 }
 
+/// What a request asks for, by its path and its metadata.
+struct Asked {
+    caller: Caller,
+    namespace: Namespace,
+    service: ServiceName,
+    method: MethodName,
+}
+
+impl Native {
+    /// Hands a call over that nothing here answers.
+    ///
+    /// * `why`: what is said if nobody else answers it either.
+    async fn elsewhere(
+        &self,
+        why: DispatchError,
+        asked: Asked,
+        request: HttpRequest<Body>,
+        id: RequestId,
+    ) -> Result<HttpResponse<Body>, Status> {
+        match &why {
+            DispatchError::Call(CallError::NoService { .. }) | DispatchError::NoImplementation(_) => {}
+            DispatchError::Draining => return Err(status::never_began(status::dispatch(why, &id))),
+            _ => return Err(status::dispatch(why, &id)),
+        }
+        let Shared { dispatcher, tenancy, forwarder, .. } = &*self.shared;
+        let Asked { caller, namespace, service, method } = asked;
+        let permit = tenancy.authorize(&caller, &namespace, Verb::Invoke).map_err(|why| status::refused(&why, &id))?;
+        let types = match dispatcher.here(&permit, &service, &method) {
+            Ok(Here::Nowhere(types)) => types,
+            _ => None,
+        };
+        let errand = Errand::new(permit, (service, method), request.extensions())?.typed(types);
+        match forwarder.native(errand, request).await {
+            Ok(answer) => Ok(answer),
+            Err(Handover::Route(NoRoute::Nobody)) if dispatcher.is_draining() => {
+                Err(status::never_began(status::dispatch(DispatchError::Draining, &id)))
+            }
+            Err(Handover::Route(NoRoute::Nobody)) => Err(status::never_began(status::dispatch(why, &id))),
+            Err(why) => Err(status::handover(why, &id)),
+        }
+    }
+}
+
 impl Shared {
-    fn resolve(&self, request: &HttpRequest<Body>, id: &RequestId) -> Result<Ready, Status> {
+    fn asked(&self, request: &HttpRequest<Body>, id: &RequestId) -> Result<Asked, Status> {
         let unknown = || status::plain(Code::Unimplemented, "NO_SERVICE", "the path names no service and method");
         let (service, method) =
             request.uri().path().get(1..).and_then(|path| path.split_once('/')).ok_or_else(unknown)?;
@@ -72,8 +139,7 @@ impl Shared {
         let namespace =
             convert::namespace(request.headers(), &self.default).map_err(|why| status::bad_request(why, id))?;
         let caller = edge::caller_of(request.extensions())?;
-        let ready = self.dispatcher.resolve(&caller, &namespace, &service, &method);
-        ready.map_err(|why| status::dispatch(why, id))
+        Ok(Asked { caller, namespace, service, method })
     }
 }
 

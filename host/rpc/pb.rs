@@ -19,6 +19,14 @@ pub mod admin {
     }
 }
 
+/// The package `collector.mesh.v1`.
+pub mod mesh {
+    /// What collectors tell each other.
+    pub mod v1 {
+        tonic::include_proto!("collector.mesh.v1");
+    }
+}
+
 /// The package `collector.plugin.v1`.
 pub mod plugin {
     /// Deployments.

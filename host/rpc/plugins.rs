@@ -2,6 +2,7 @@
 
 use super::convert::{self, BadRequest};
 use super::edge::{self, RequestId};
+use super::mesh::{Spread, Targets, order};
 use super::page::Pages;
 use super::pb::plugin::v1 as pb;
 use super::status;
@@ -22,21 +23,22 @@ const PAGE_BYTES: usize = 3 << 20;
 pub struct PluginsService {
     deployments: Arc<Deployments>,
     artifacts: Arc<Artifacts>,
+    spread: Spread,
     tenancy: Tenancy,
     pages: Pages,
     max_bytes: usize,
 }
 
 impl PluginsService {
+    /// * `spread`: brings what is deployed to other collectors.
     /// * `max_bytes`: of one artifact.
-    pub fn new(
-        deployments: Arc<Deployments>,
-        artifacts: Arc<Artifacts>,
+    pub(super) fn new(
+        (deployments, artifacts, spread): (Arc<Deployments>, Arc<Artifacts>, Spread),
         tenancy: Tenancy,
         pages: Pages,
         max_bytes: usize,
     ) -> Self {
-        Self { deployments, artifacts, tenancy, pages, max_bytes }
+        Self { deployments, artifacts, spread, tenancy, pages, max_bytes }
     }
 
     fn permit(&self, caller: &Caller, namespace: &str, verb: Verb, id: &RequestId) -> Result<Permit, Status> {
@@ -174,14 +176,24 @@ impl pb::plugins_server::Plugins for PluginsService {
         };
         let services = header.services.iter().map(|name| convert::required("header.services", name));
         let services = services.collect::<Result<_, _>>().map_err(bad)?;
+        let targets = targets(&header).map_err(bad)?;
         let stored = match header.image.as_str() {
             "" => self.receive(&permit, Upload::read(&header).map_err(bad)?, &mut parts, &id).await?,
             image => Stored::image(convert::image("header.image", image).map_err(bad)?),
         };
         let validate_only = validate_only || header.validate_only;
-        let order = Order { name, stored, services, validate_only, keep_inactive: header.keep_inactive, grants };
-        let deployed = self.deployments.deploy(permit, order).await;
-        deployed.map(|deployed| Response::new(convert_deployed(deployed))).map_err(|why| status::deploy(why, &id))
+        let digest = stored.artifact.digest;
+        let wanted = Order { name, stored, services, validate_only, keep_inactive: header.keep_inactive, grants };
+        let deployed = self.deployments.deploy(permit.clone(), wanted).await;
+        let deployed = deployed.map_err(|why| status::deploy(why, &id))?;
+        let placed = match (targets, &deployed.deployment) {
+            (Some(targets), Some((deployment, _))) => {
+                let order = order(deployment, &digest, (header.services, header.grants));
+                self.spread.to(targets, &permit, order).await
+            }
+            _ => Vec::new(),
+        };
+        Ok(Response::new(pb::DeployResponse { placed, ..convert_deployed(deployed) }))
     }
 
     async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {
@@ -307,6 +319,16 @@ fn fitting(found: &[Arc<Deployment>]) -> usize {
     sums.take_while(|sum| *sum <= PAGE_BYTES).count().max(1)
 }
 
+/// Which collectors are to have it besides.
+fn targets(header: &pb::DeployHeader) -> Result<Option<Targets>, BadRequest> {
+    let field = |problem: String| BadRequest::Field { field: "header.to".to_owned(), problem };
+    let targets = Targets::read(&header.to).map_err(field)?;
+    match targets.is_some() && (header.keep_inactive || !header.image.is_empty()) {
+        true => Err(field("excludes header.image and header.keep_inactive".to_owned())),
+        false => Ok(targets),
+    }
+}
+
 fn grants(texts: &[String]) -> Result<Vec<Grant>, DeployError> {
     texts.iter().map(|text| Ok(text.parse()?)).collect()
 }
@@ -336,7 +358,7 @@ fn convert_deployed(deployed: Deployed) -> pb::DeployResponse {
     };
     let (deployment, version) = deployed.deployment.unzip();
     let deployment = deployment.map(|deployment| convert_deployment(&deployment));
-    pb::DeployResponse { deployment, version: version.unwrap_or_default(), plan: Some(plan) }
+    pb::DeployResponse { deployment, version: version.unwrap_or_default(), plan: Some(plan), placed: Vec::new() }
 }
 
 fn convert_deployment(deployment: &Deployment) -> pb::Deployment {

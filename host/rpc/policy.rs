@@ -19,6 +19,8 @@ pub enum Needs {
     Verb(Verb, Place),
     /// Two of them.
     Both(Verb, Verb, Place),
+    /// To be a collector that the operator made a peer.
+    Peer,
     /// The RPC is not there yet; this is what it will need.
     Later(Verb, Place),
 }
@@ -43,7 +45,7 @@ pub const NATIVE: Needs = Needs::Verb(Verb::Invoke, Place::Metadata);
 
 /// Every RPC of the node's own services.
 pub const TABLE: &[(&str, Needs)] = {
-    use Needs::{Both, Known, Later, Nothing, Verb as One};
+    use Needs::{Both, Known, Later, Nothing, Peer, Verb as One};
     use Place::{Any, Field, Key, Node};
     use Verb::{Define, Deploy, Discover, Invoke, Manage, Operate, Read, Write};
     const NAMESPACE: Place = Field("namespace");
@@ -58,8 +60,10 @@ pub const TABLE: &[(&str, Needs)] = {
         ("/collector.CollectorRegistry/ListServices", One(Discover, Any("namespace"))),
         // Code that comes with the call, or an image, needs Deploy.
         ("/collector.CollectiveDispatcher/Serve", One(Invoke, NAMESPACE)),
-        ("/collector.CollectiveDispatcher/Connect", Later(Operate, Node)),
-        ("/collector.CollectiveDispatcher/Dispatch", Later(Invoke, NAMESPACE)),
+        // Peers may besides.
+        ("/collector.CollectiveDispatcher/Connect", One(Operate, Node)),
+        // What it is a call of is decided besides.
+        ("/collector.CollectiveDispatcher/Dispatch", One(Invoke, NAMESPACE)),
         ("/collector.CollectionService/Create", One(Write, NAMESPACE)),
         ("/collector.CollectionService/Get", One(Read, NAMESPACE)),
         ("/collector.CollectionService/Update", One(Write, NAMESPACE)),
@@ -88,6 +92,9 @@ pub const TABLE: &[(&str, Needs)] = {
         ("/collector.record.v1.Collections/DropCollection", One(Define, NAMESPACE)),
         ("/collector.record.v1.Collections/Reindex", One(Define, NAMESPACE)),
         ("/collector.record.v1.Collections/Explain", One(Read, Field("list.namespace"))),
+        ("/collector.mesh.v1.Mesh/Link", Peer),
+        ("/collector.mesh.v1.Mesh/Fetch", Peer),
+        ("/collector.mesh.v1.Mesh/Place", Peer),
         ("/collector.plugin.v1.Plugins/Deploy", One(Deploy, Field("header.namespace"))),
         ("/collector.plugin.v1.Plugins/List", One(Discover, Any("namespace"))),
         ("/collector.plugin.v1.Plugins/Get", One(Discover, NAMESPACE)),
@@ -104,6 +111,9 @@ pub const TABLE: &[(&str, Needs)] = {
         ("/collector.admin.v1.Namespaces/Get", One(Discover, NAMESPACE)),
         ("/collector.admin.v1.Namespaces/SetQuota", One(Operate, NAMESPACE)),
         ("/collector.admin.v1.Namespaces/Usage", One(Discover, NAMESPACE)),
+        ("/collector.admin.v1.Peers/Add", One(Operate, Node)),
+        ("/collector.admin.v1.Peers/List", One(Operate, Node)),
+        ("/collector.admin.v1.Peers/Remove", One(Operate, Node)),
         ("/collector.admin.v1.Keys/Create", One(Manage, Key)),
         ("/collector.admin.v1.Keys/List", One(Manage, Any("namespace"))),
         ("/collector.admin.v1.Keys/Revoke", One(Manage, Key)),

@@ -17,7 +17,7 @@ use super::incoming::Whole;
 use super::lifetime::{Activity, Lifetime, Running, tend};
 use super::tls::{Dialer, Tls, TlsError, Wire};
 use super::web::Web;
-use super::{Config, Door, edge, preface};
+use super::{Config, Door, Load, edge, preface};
 use crate::lifecycle::Lifecycle;
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -92,6 +92,7 @@ pub struct Server {
     address: SocketAddr,
     config: Config,
     tls: Option<Arc<Tls>>,
+    calls: Calls,
 }
 
 impl Server {
@@ -113,7 +114,13 @@ impl Server {
         let bind = |why| ServerError::Bind { listen, why };
         let listener = TcpListener::bind(listen).await.map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;
-        Ok((Self { listener, address, config, tls }, dialer))
+        let calls = Calls::new(&config);
+        Ok((Self { listener, address, config, tls, calls }, dialer))
+    }
+
+    /// How much it has to do.
+    pub fn load(&self) -> Load {
+        Load { calls: self.calls.clone(), most: u32::try_from(self.config.calls).unwrap_or(u32::MAX) }
     }
 
     /// Where clients connect, with the real port where 0 was asked for.
@@ -133,7 +140,7 @@ impl Server {
     /// * `longest`: deadline of calls that name none.
     pub async fn run(self, identify: Identify, web: Web, door: Door, longest: Duration, lifecycle: Lifecycle) {
         let admission = Admission::new(&self.config);
-        let open = Connections::new(&self.config);
+        let open = Connections::new(self.calls);
         let host = Host {
             tls: self.tls,
             streams: self.config.streams,
@@ -267,9 +274,9 @@ const CLOSING: Duration = Duration::from_millis(250);
 const STOPPED: Duration = Duration::from_secs(1);
 
 impl Connections {
-    fn new(config: &Config) -> Self {
+    fn new(calls: Calls) -> Self {
         let (drain, cut) = (CancellationToken::new(), CancellationToken::new());
-        Self { open: TaskTracker::new(), calls: Calls::new(config), drain, cut }
+        Self { open: TaskTracker::new(), calls, drain, cut }
     }
 
     /// Tells clients to go away, waits for calls in flight, then stops guests, then cuts what is still open: streams that

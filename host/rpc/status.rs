@@ -5,13 +5,16 @@
 
 use super::convert::BadRequest;
 use super::edge::RequestId;
+use super::mesh::{BEGAN, Handover};
 use super::{pb, verdict};
 use crate::collections::{BadField, CollectionError};
 use crate::dispatch::DispatchError;
 use crate::dispatch::artifacts::ArtifactError;
 use crate::dispatch::deployments::DeployError;
+use crate::dispatch::placing::PlaceError;
 use crate::domain::{Exceeded, Fault, FaultCode, Receipt, cut, one_line};
 use crate::exec::{ExecError, ExecFailure};
+use crate::mesh::PeerError;
 use crate::registry::{CallError, RegistryError};
 use crate::store::StoreError;
 use crate::tenancy::{KeyError, NamespaceError, Refused, SecretError};
@@ -49,6 +52,39 @@ pub(super) fn plain(code: Code, reason: &str, message: impl Into<String>) -> Sta
 pub(super) fn unauthenticated() -> Status {
     let message = "no credentials that this node accepts: send a key or a token as `authorization: Bearer ...`";
     plain(Code::Unauthenticated, "UNAUTHENTICATED", message)
+}
+
+/// A call that a peer handed over without a good statement. The same for whatever is wrong, too.
+pub(super) fn not_forwarded() -> Status {
+    let message = "the statement of a forwarded call is not good here";
+    plain(Code::Unauthenticated, "UNAUTHENTICATED", message)
+}
+
+/// Says that nothing was begun for the call, so that a peer that handed it over may hand it to another.
+pub(super) fn never_began(mut status: Status) -> Status {
+    status.metadata_mut().insert(BEGAN, MetadataValue::from_static("no"));
+    status
+}
+
+/// A call that other collectors did not answer.
+pub(super) fn handover(why: Handover, id: &RequestId) -> Status {
+    let mut failure = Failure::new(verdict::handover(&why), &why, id);
+    match why {
+        Handover::Said(status) => return *status,
+        Handover::Route(_) | Handover::NeverBegan => {
+            if failure.code == Code::Unavailable {
+                failure.retry();
+            }
+            never_began(failure.status())
+        }
+        Handover::Lost | Handover::Reply(_) | Handover::Deadline => failure.status(),
+    }
+}
+
+/// The same of an answer that was on its way.
+pub(super) fn handed_over(why: &Handover) -> Status {
+    let (code, reason) = verdict::handover(why);
+    plain(code, reason, why.to_string())
 }
 
 /// A call that is refused before anything is done for it: there are too many.
@@ -128,6 +164,14 @@ pub(super) fn deploy(why: DeployError, id: &RequestId) -> Status {
     failure.status()
 }
 
+/// Code that was not placed here.
+pub(super) fn place(why: PlaceError, id: &RequestId) -> Status {
+    match why {
+        PlaceError::Deploy(why) => deploy(why, id),
+        PlaceError::Fetch(_) | PlaceError::Taken(_) => Failure::new(verdict::place(&why), &why, id).status(),
+    }
+}
+
 /// A caller who may not come in, or not now.
 pub(super) fn refused(why: &Refused, id: &RequestId) -> Status {
     let mut failure = Failure::new(verdict::refused(why), why, id);
@@ -161,6 +205,19 @@ pub(super) fn namespace(why: &NamespaceError, id: &RequestId) -> Status {
     failure.status()
 }
 
+/// Something that was not done with a peer.
+pub(super) fn peer(why: &PeerError, id: &RequestId) -> Status {
+    let mut failure = Failure::new(verdict::peer(why), why, id);
+    match why {
+        PeerError::Refused(why) => failure.explain_refused(why),
+        PeerError::Field(why) => failure.violation(why.field),
+        PeerError::Store(why) => failure.explain_store(why),
+        PeerError::Draining => failure.retry(),
+        _ => {}
+    }
+    failure.status()
+}
+
 /// A secret that was not set or deleted.
 pub(super) fn secret(why: SecretError, id: &RequestId) -> Status {
     let mut failure = Failure::new(verdict::secret(&why), &why, id);
@@ -174,7 +231,7 @@ pub(super) fn secret(why: SecretError, id: &RequestId) -> Status {
 
 /// Whether it is for the operator to look at. A guest may say INTERNAL of itself.
 fn is_ours((code, reason): verdict::Verdict) -> bool {
-    matches!(code, Code::Internal | Code::DataLoss) && reason != verdict::FAULT
+    matches!(code, Code::Internal | Code::DataLoss) && ![verdict::FAULT, verdict::PEER_REPLY].contains(&reason)
 }
 
 /// A failure on its way to a status.

@@ -1,11 +1,14 @@
 //! Which gRPC code, and which stable reason, each of our errors is. No `_` arm: a new error does not compile until it has
 //! both.
 
+use super::mesh::Handover;
 use crate::collections::CollectionError;
 use crate::dispatch::DispatchError;
 use crate::dispatch::artifacts::{ArtifactError, ComponentError, ElfError};
 use crate::dispatch::deployments::DeployError;
+use crate::dispatch::placing::{FetchError, PlaceError};
 use crate::exec::ExecError;
+use crate::mesh::{NoRoute, PeerError};
 use crate::registry::{CallError, RegistryError, VetError};
 use crate::store::{Refusal, StoreError};
 use crate::tenancy::audit::Unrecorded;
@@ -16,6 +19,8 @@ use tonic::Code;
 pub(super) type Verdict = (Code, &'static str);
 /// Reason of what a guest said: the code is its own, INTERNAL of it is no bug of ours.
 pub(super) const FAULT: &str = "FAULT";
+/// Reason of what a peer answered that is no answer.
+pub(super) const PEER_REPLY: &str = "PEER_REPLY";
 
 /// Of whatever is used up, wherever that is found out.
 const QUOTA: Verdict = (Code::ResourceExhausted, "QUOTA");
@@ -32,6 +37,21 @@ pub(super) fn namespace(why: &NamespaceError) -> Verdict {
     }
 }
 
+pub(super) fn peer(why: &PeerError) -> Verdict {
+    match why {
+        PeerError::Refused(why) => refused(why),
+        PeerError::Field(_) => (Code::InvalidArgument, "INVALID_ARGUMENT"),
+        PeerError::Nobody => (Code::FailedPrecondition, "AUTH_OFF"),
+        PeerError::Ground(_) => (Code::FailedPrecondition, "NO_IDENTITIES"),
+        PeerError::Configured => (Code::FailedPrecondition, "PEER_CONFIGURED"),
+        PeerError::Taken => (Code::AlreadyExists, "PEER_EXISTS"),
+        PeerError::NotFound => (Code::NotFound, "PEER_NOT_FOUND"),
+        PeerError::TooMany => (Code::ResourceExhausted, "TOO_MANY"),
+        PeerError::Store(why) => store(why),
+        PeerError::Draining => (Code::Unavailable, "DRAINING"),
+    }
+}
+
 pub(super) fn dispatch(why: &DispatchError) -> Verdict {
     match why {
         DispatchError::Refused(why) => refused(why),
@@ -45,6 +65,25 @@ pub(super) fn dispatch(why: &DispatchError) -> Verdict {
         DispatchError::Artifact(why) => artifact(why),
         DispatchError::Call(why) => call(why),
         DispatchError::Exec(failure) => exec(&failure.error),
+    }
+}
+
+pub(super) fn handover(why: &Handover) -> Verdict {
+    match why {
+        Handover::Route(why) => match why {
+            NoRoute::Unlinked => (Code::NotFound, "NO_CONNECTION"),
+            NoRoute::Nobody => (Code::NotFound, "NO_COLLECTOR"),
+            NoRoute::NoMethod { .. } => (Code::Unimplemented, "NO_METHOD"),
+            NoRoute::Ambiguous { .. } => (Code::FailedPrecondition, "AMBIGUOUS_SERVICE"),
+            NoRoute::Hops => (Code::FailedPrecondition, "HOPS"),
+            NoRoute::Visited => (Code::FailedPrecondition, "VISITED"),
+            NoRoute::Away => (Code::Unavailable, "PEER_LOST"),
+        },
+        Handover::NeverBegan | Handover::Lost => (Code::Unavailable, "PEER_LOST"),
+        // Another's mistake, and no damage of ours: it is not for this node's operator to look at.
+        Handover::Reply(_) => (Code::DataLoss, PEER_REPLY),
+        Handover::Deadline => (Code::DeadlineExceeded, "DEADLINE"),
+        Handover::Said(status) => (status.code(), "PEER"),
     }
 }
 
@@ -156,6 +195,19 @@ pub(super) fn deploy(why: &DeployError) -> Verdict {
         DeployError::NoVersion { .. } => (Code::NotFound, "VERSION_NOT_FOUND"),
         DeployError::IsActive(_) => (Code::FailedPrecondition, "VERSION_ACTIVE"),
         DeployError::Internal(_) => (Code::Internal, "INTERNAL"),
+    }
+}
+
+pub(super) fn place(why: &PlaceError) -> Verdict {
+    match why {
+        PlaceError::Deploy(why) => deploy(why),
+        PlaceError::Taken(_) => (Code::AlreadyExists, "DEPLOYMENT_EXISTS"),
+        PlaceError::Fetch(FetchError::Other) => (Code::FailedPrecondition, "FETCH_OTHER"),
+        PlaceError::Fetch(FetchError::NoLink) => (Code::FailedPrecondition, "NO_LINK"),
+        PlaceError::Fetch(FetchError::Lost) => (Code::Unavailable, "FETCH_LOST"),
+        PlaceError::Fetch(FetchError::Refused(_)) => (Code::Unavailable, "FETCH_REFUSED"),
+        PlaceError::Fetch(FetchError::Slow) => (Code::Unavailable, "FETCH_SLOW"),
+        PlaceError::Fetch(FetchError::Altered) => (Code::DataLoss, "FETCH_ALTERED"),
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::audit::Trail;
 use super::quota::Visit;
-use super::{Binding, Permit, Verb};
-use crate::domain::{DeploymentName, Namespace, now, one_line};
+use super::{Binding, Permit, Verb, Verbs};
+use crate::domain::{CollectorId, DeploymentName, Namespace, now, one_line};
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
@@ -26,6 +26,14 @@ struct Who {
     principal: Principal,
     bindings: Vec<Binding>,
     life: Option<Life>,
+    told: Option<Told>,
+}
+
+/// What a peer says that somebody may do where it was asked who they are.
+#[derive(Debug)]
+struct Told {
+    namespace: Namespace,
+    verbs: Verbs,
 }
 
 /// What a caller showed of itself. Written out it names the caller, never a secret: `key:ID`, `token:SUBJECT`.
@@ -60,6 +68,19 @@ pub enum Principal {
         /// Which.
         name: DeploymentName,
     },
+    /// Another collector, by its certificate or, where there are none, its id. On its own behalf it may do nothing but link.
+    Peer {
+        /// Which.
+        identity: Arc<str>,
+    },
+    /// Somebody who called another collector, which hands the call over. May do what both that collector says of it and
+    /// this one lets that collector do.
+    Forwarded {
+        /// Who hands it over.
+        peer: CollectorId,
+        /// Who called, and where: `COLLECTOR/PRINCIPAL`, as the first collector wrote it.
+        origin: Arc<str>,
+    },
     /// The node itself.
     Node,
 }
@@ -72,6 +93,8 @@ impl fmt::Display for Principal {
             Self::Token { subject, .. } => write!(f, "token:{}", one_line(subject, 256)),
             Self::Certificate { identity } => write!(f, "certificate:{}", one_line(identity, 256)),
             Self::Deployment { namespace, name } => write!(f, "deployment:{namespace}/{name}"),
+            Self::Peer { identity } => write!(f, "peer:{}", one_line(identity, 256)),
+            Self::Forwarded { peer, origin } => write!(f, "forwarded:{peer}:{}", one_line(origin, 512)),
             Self::Node => f.write_str("node"),
         }
     }
@@ -86,7 +109,21 @@ impl Caller {
 
     /// * `life`: until when; `None`: as long as the node.
     pub(super) fn new(principal: Principal, bindings: Vec<Binding>, life: Option<Life>) -> Self {
-        Self { who: Arc::new(Who { principal, bindings, life }), trail: None, visit: None }
+        Self { who: Arc::new(Who { principal, bindings, life, told: None }), trail: None, visit: None }
+    }
+
+    /// Somebody whose call a peer hands over. Only for who has checked the peer's statement.
+    ///
+    /// * `allows`: what the peer may do here on behalf of its callers.
+    /// * `namespace`, `verbs`: what it says that this one may do, and where.
+    pub fn forwarded(
+        (peer, origin): (CollectorId, Arc<str>),
+        allows: Vec<Binding>,
+        (namespace, verbs): (Namespace, Verbs),
+    ) -> Self {
+        let principal = Principal::Forwarded { peer, origin };
+        let told = Some(Told { namespace, verbs });
+        Self { who: Arc::new(Who { principal, bindings: allows, life: None, told }), trail: None, visit: None }
     }
 
     /// The code of a deployment, running for somebody. Only for what answers host calls.
@@ -95,6 +132,11 @@ impl Caller {
     pub fn deployment(permit: &Permit, name: DeploymentName) -> Self {
         let principal = Principal::Deployment { namespace: permit.namespace().clone(), name };
         Self { trail: permit.caller().trail.clone(), ..Self::new(principal, Vec::new(), None) }
+    }
+
+    /// Another collector.
+    pub fn peer(identity: &str) -> Self {
+        Self::new(Principal::Peer { identity: identity.into() }, Vec::new(), None)
     }
 
     /// What it showed.
@@ -130,6 +172,11 @@ impl Caller {
 
     pub(super) fn is_bound(&self, namespace: &Namespace, verb: Verb) -> bool {
         self.who.bindings.iter().any(|binding| binding.allows(namespace, verb))
+    }
+
+    /// Whether whoever hands the call over says that it may.
+    pub(super) fn is_told(&self, namespace: &Namespace, verb: Verb) -> bool {
+        self.who.told.as_ref().is_some_and(|told| told.namespace == *namespace && told.verbs.has(verb))
     }
 
     /// The same caller, what it changes and is refused being written as part of one request.

@@ -43,10 +43,20 @@ impl Certificates {
         let uris = names.filter_map(|name| if let GeneralName::URI(uri) = name { Some(*uri) } else { None });
         let mut candidates = std::iter::once(hash.as_str()).chain(uris);
         let (identity, bindings) = candidates.find_map(|name| self.known.get_key_value(name))?;
-        let until = certificate.validity().not_after.timestamp().saturating_mul(1_000_000);
-        let life = Life::new(Some(until), Vec::new(), self.changes.subscribe());
         let principal = Principal::Certificate { identity: Arc::clone(identity) };
-        let caller = Caller::new(principal, bindings.clone(), Some(life));
+        self.caller(&certificate, principal, bindings.clone())
+    }
+
+    /// Another collector, for as long as its certificate is good.
+    pub(super) fn peer(&self, der: &[u8], identity: &str) -> Option<Caller> {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        self.caller(&certificate, Principal::Peer { identity: identity.into() }, Vec::new())
+    }
+
+    fn caller(&self, leaf: &X509Certificate<'_>, principal: Principal, bindings: Vec<Binding>) -> Option<Caller> {
+        let until = leaf.validity().not_after.timestamp().saturating_mul(1_000_000);
+        let life = Life::new(Some(until), Vec::new(), self.changes.subscribe());
+        let caller = Caller::new(principal, bindings, Some(life));
         (!caller.has_ended()).then_some(caller)
     }
 }

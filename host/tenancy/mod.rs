@@ -30,7 +30,7 @@ pub use role::{BINDINGS_MAX, Binding, NoBinding, Role, Scope};
 pub use secret::Secret;
 pub use secrets::{SECRET_MAX, SECRET_MIN, SECRETS_MAX, SecretError, Secrets};
 pub use tokens::token_claims;
-pub use verb::Verb;
+pub use verb::{Verb, Verbs};
 
 use crate::domain::{Exceeded, Namespace};
 use crate::lifecycle::Lifecycle;
@@ -229,6 +229,14 @@ impl Tenancy {
         self.0.asked()?.certificates.find(der)
     }
 
+    /// Another collector, known by its certificate, for as long as that is good.
+    ///
+    /// * `der`: the leaf, of a connection whose TLS found it good.
+    /// * `identity`: the one URI in it.
+    pub fn peer(&self, der: &[u8], identity: &str) -> Option<Caller> {
+        self.0.asked()?.certificates.peer(der, identity)
+    }
+
     /// What the node shows when it calls itself. It may do nothing, but it is somebody.
     pub fn own_secret(&self) -> Option<&Secret> {
         self.0.asked().map(|known| &known.own)
@@ -314,9 +322,14 @@ impl Policy {
         match caller.principal() {
             // The node's own records are for its operators, who cannot be told apart where nobody is asked.
             Principal::Anonymous => self.asked().is_none() && !namespace.is_system(),
-            Principal::Node => false,
+            Principal::Node | Principal::Peer { .. } => false,
             Principal::Key { .. } | Principal::Token { .. } | Principal::Certificate { .. } => {
                 !caller.has_ended() && caller.is_bound(namespace, verb)
+            }
+            // Whether this node asks its own callers or not. Nobody runs it, or works in its records, from afar.
+            Principal::Forwarded { .. } => {
+                let told = verb != Verb::Operate && !namespace.is_system() && caller.is_told(namespace, verb);
+                told && caller.is_bound(namespace, verb)
             }
             Principal::Deployment { namespace: own, .. } => {
                 matches!(verb, Verb::Read | Verb::Write | Verb::Invoke) && own == namespace && !namespace.is_system()
@@ -340,6 +353,29 @@ mod tests {
             for other in ["rival", "Acme", "system"] {
                 assert!(tenancy.authorize(&code, &other.parse().unwrap(), verb).is_err(), "{verb:?} in {other}");
             }
+        }
+    }
+
+    #[test]
+    fn m02_a_forwarded_caller_may_do_what_its_collector_says_and_what_that_collector_may() {
+        let tenancy = Tenancy::default();
+        let caller = |allows: &[&str], verbs: &[Verb]| {
+            let who = ("b".parse().unwrap(), "a/key:1".into());
+            let allows = allows.iter().map(|text| text.parse().unwrap()).collect();
+            Caller::forwarded(who, allows, ("acme".parse().unwrap(), Verbs::those(|verb| verbs.contains(&verb))))
+        };
+        let may = |caller: &Caller, namespace: &str| {
+            let namespace = namespace.parse().unwrap();
+            Verb::ALL.into_iter().filter(|verb| tenancy.allows(caller, &namespace, *verb)).collect::<Vec<_>>()
+        };
+        let all = &Verb::ALL[..];
+        assert_eq!(may(&caller(&["acme:invoker"], all), "acme"), [Verb::Invoke, Verb::Discover]);
+        assert_eq!(may(&caller(&["*:admin"], &[Verb::Read]), "acme"), [Verb::Read]);
+        assert!(!may(&caller(&["*:admin"], all), "acme").contains(&Verb::Operate), "nobody runs a node from afar");
+        for (allows, namespace) in
+            [(&["*:admin"][..], "rival"), (&["*:admin"], "system"), (&["rival:admin"], "acme"), (&[], "acme")]
+        {
+            assert_eq!(may(&caller(allows, all), namespace), [], "{allows:?} in {namespace}");
         }
     }
 

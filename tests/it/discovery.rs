@@ -24,14 +24,16 @@ use tonic_reflection::pb::v1::{ExtensionRequest, ServerReflectionRequest, Server
 use tonic_reflection::pb::v1alpha;
 
 /// All of the node's own services, ordered.
-const BUILT_IN: [&str; 12] = [
+const BUILT_IN: [&str; 14] = [
     "collector.CollectionRepo",
     "collector.CollectionService",
     "collector.CollectiveDispatcher",
     "collector.CollectorRegistry",
     "collector.admin.v1.Keys",
     "collector.admin.v1.Namespaces",
+    "collector.admin.v1.Peers",
     "collector.admin.v1.Secrets",
+    "collector.mesh.v1.Mesh",
     "collector.plugin.v1.Plugins",
     "collector.record.v1.Collections",
     "grpc.health.v1.Health",

@@ -19,7 +19,22 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("dispatch", vec!["domain", "tenancy", "registry", "exec", "store", "lifecycle"]),
         ("collections", vec!["domain", "tenancy", "registry", "dispatch", "store", "lifecycle"]),
         ("mesh", vec!["domain", "tenancy", "store", "lifecycle"]),
-        ("rpc", vec!["domain", "tenancy", "registry", "dispatch", "exec", "store", "lifecycle", "collections", "mesh"]),
+        // net: which addresses strangers may name, in Connect.
+        (
+            "rpc",
+            vec![
+                "domain",
+                "tenancy",
+                "registry",
+                "dispatch",
+                "exec",
+                "store",
+                "lifecycle",
+                "collections",
+                "mesh",
+                "net",
+            ],
+        ),
         (
             "guest_calls",
             vec![
@@ -49,6 +64,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
                 "collections",
                 "files",
                 "net",
+                "mesh",
             ],
         ),
         (
@@ -63,6 +79,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
                 "files",
                 "guest_calls",
                 "lifecycle",
+                "mesh",
                 "net",
                 "registry",
                 "rpc",
@@ -74,7 +91,19 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ),
         (
             "cli",
-            vec!["config", "data", "dispatch", "domain", "exec", "node", "registry", "rpc", "telemetry", "tenancy"],
+            vec![
+                "config",
+                "data",
+                "dispatch",
+                "domain",
+                "exec",
+                "mesh",
+                "node",
+                "registry",
+                "rpc",
+                "telemetry",
+                "tenancy",
+            ],
         ),
     ])
 }

@@ -43,6 +43,9 @@ pub(in crate::cli) struct Args {
     /// collections=NAME:write, files=FOLDER:write, dispatch=SERVICE, http=https://HOST
     #[arg(long, value_name = "GRANT")]
     grant: Vec<String>,
+    /// Linked collectors that are to fetch it from the node and deploy it too: ids with commas, or all
+    #[arg(long, value_name = "all|ID,...", value_delimiter = ',')]
+    to: Vec<String>,
 }
 
 /// A plugin with the name that it goes by.
@@ -65,6 +68,7 @@ pub(super) async fn run(args: Args, output: &Output, ui: &Ui) -> anyhow::Result<
         dry_run: args.dry_run,
         inactive: args.inactive,
         grants: args.grant.clone(),
+        to: args.to.clone(),
     };
     let client = args.place.connect().await?;
     let digest = plugin.code.digest();
@@ -145,12 +149,40 @@ fn report(what: &Deploy, digest: &str, done: &pb::DeployResponse, output: &Outpu
         "digest": digest,
         "dry_run": what.dry_run,
         "plan": plan_value(&plan),
+        "placed": done.placed.iter().map(placed_value).collect::<Vec<_>>(),
     });
-    output.answer(&format!("{head}\n{unchanged}{}", plan_text(&plan)), &value);
+    output.answer(&format!("{head}\n{unchanged}{}{}", plan_text(&plan), placed_text(&done.placed)), &value);
+    let failed = done.placed.iter().filter(|one| one.version == 0).count();
+    if failed > 0 {
+        bail!("{failed} of {} collectors did not deploy it, see above; this node did", done.placed.len());
+    }
     if what.dry_run && !plan.breaking.is_empty() {
         return Err(ClientError::from(Status::failed_precondition("this cannot be deployed, see above")).into());
     }
     Ok(())
+}
+
+/// A line for each other collector.
+fn placed_text(placed: &[pb::Placed]) -> String {
+    let line = |one: &pb::Placed| {
+        let id = one_line(&one.collector_id, 64);
+        match one.version {
+            0 => format!("  {id}: not deployed: {}\n", one_line(&one.error, 512)),
+            version => format!("  {id}: version {version} is live\n"),
+        }
+    };
+    placed.iter().map(line).collect()
+}
+
+fn placed_value(one: &pb::Placed) -> serde_json::Value {
+    let version = (one.version > 0).then_some(one.version);
+    let text = |text: &str| (version.is_none() && !text.is_empty()).then(|| text.to_owned());
+    json!({
+        "collector_id": one.collector_id,
+        "version": version,
+        "error": text(&one.error),
+        "reason": text(&one.reason),
+    })
 }
 
 #[cfg(test)]

@@ -27,6 +27,8 @@ pub(in crate::cli) struct Deploy {
     pub(in crate::cli) inactive: bool,
     /// To be given beside those that the deployment has.
     pub(in crate::cli) grants: Vec<String>,
+    /// Collectors that are to have it too.
+    pub(in crate::cli) to: Vec<String>,
 }
 
 /// What answers.
@@ -69,6 +71,7 @@ pub(in crate::cli) async fn deploy(
         keep_inactive: what.inactive,
         image,
         grants: what.grants.clone(),
+        to: what.to.clone(),
     };
     match (send(client, tokio_stream::once(part(Part::Header(header.clone()))), &what.namespace).await, code) {
         (Err(ClientError::Call(status)), Code::Bytes(bytes)) if is_unknown_artifact(&status) => {

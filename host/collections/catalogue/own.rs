@@ -11,11 +11,12 @@ use crate::store::Labels;
 const SHOWN: [(&str, &str); COUNT] = [
     ("collections", "collector.Collection"),
     ("deployments", "collector.plugin.v1.Deployment"),
+    ("peers", "collector.admin.v1.PeerRecord"),
     ("registered_protos", "collector.RegisteredProto"),
     ("registered_services", "collector.RegisteredService"),
 ];
 /// How many they are.
-pub(super) const COUNT: usize = 4;
+pub(super) const COUNT: usize = 5;
 
 /// What they are. Their modules make the tables; nothing in them can be searched, records are found by id and in order.
 pub(super) fn definitions() -> Vec<Definition> {

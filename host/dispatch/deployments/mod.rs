@@ -192,6 +192,16 @@ impl Deployments {
         self.live.load().routes.get(namespace)?.get(service).cloned()
     }
 
+    /// All that answers, in all namespaces.
+    pub fn answering(&self) -> Vec<(Namespace, Arc<str>, Arc<Active>)> {
+        let live = self.live.load();
+        let of = |(namespace, routes): (&Namespace, &imbl::HashMap<Arc<str>, Arc<Active>>)| {
+            let each = routes.iter().map(|(name, active)| (namespace.clone(), Arc::clone(name), Arc::clone(active)));
+            each.collect::<Vec<_>>()
+        };
+        live.routes.iter().flat_map(of).collect()
+    }
+
     /// One deployment as it is now.
     pub fn get(&self, namespace: &Namespace, name: &DeploymentName) -> Option<Arc<Deployment>> {
         self.live.load().all.get(namespace)?.get(name).cloned()

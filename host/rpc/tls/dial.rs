@@ -75,7 +75,7 @@ impl Dialer {
         Ok(Self::of(config))
     }
 
-    fn of(mut config: ClientConfig) -> Self {
+    pub(super) fn of(mut config: ClientConfig) -> Self {
         config.alpn_protocols = vec![b"h2".to_vec()];
         Self(Some(Arc::new(config)))
     }
@@ -116,7 +116,7 @@ impl tower::Service<Uri> for Dialer {
     }
 }
 
-fn versions() -> Result<ConfigBuilder<ClientConfig, tokio_rustls::rustls::WantsVerifier>, TlsError> {
+pub(super) fn versions() -> Result<ConfigBuilder<ClientConfig, tokio_rustls::rustls::WantsVerifier>, TlsError> {
     let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
     builder.map_err(|why| TlsError::Content { what: "TLS", problem: why.to_string() })
 }

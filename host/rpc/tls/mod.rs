@@ -6,10 +6,13 @@
 
 mod dial;
 mod files;
+mod peer;
 mod self_signed;
 mod wire;
 
 pub use dial::{Dialer, Trust};
+pub(super) use peer::{DialError, identity};
+pub use peer::{PeerDialer, PeerFiles};
 pub use wire::Wire;
 
 use super::BadSetting;

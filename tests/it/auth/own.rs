@@ -36,7 +36,7 @@ async fn registrations_are_read_like_any_collection_by_who_runs_the_node() {
     let discover = pb::DiscoverRequest { namespace: "system".into(), ..Default::default() };
     let names = CollectionRepoClient::new(node.signed(&node.admin)).discover(discover.clone()).await.unwrap();
     let names: Vec<_> = names.into_inner().collections.into_iter().map(|one| one.name).collect();
-    assert_eq!(names, ["collections", "deployments", "registered_protos", "registered_services"]);
+    assert_eq!(names, ["collections", "deployments", "peers", "registered_protos", "registered_services"]);
 
     // Keys and revocations are not among them, and nobody writes.
     let (_, other) = node.key(&["acme:admin", "globex:admin"]).await;

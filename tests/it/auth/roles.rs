@@ -22,8 +22,13 @@ fn message(path: &str, victim: &str, ns: &str) -> Value {
     };
     let without_id = json!({ "namespace": ns, "collectionName": "things" });
     match path.rsplit_once('/').unwrap().0 {
-        "/collector.CollectiveDispatcher" if method == "Serve" => {
+        "/collector.CollectiveDispatcher" if ["Serve", "Dispatch"].contains(&method) => {
             json!({ "namespace": ns, "service": { "serviceName": "a.v1.B" }, "methodName": "Get" })
+        }
+        "/collector.CollectiveDispatcher" if method == "Connect" => json!({ "address": "1.1.1.1:1" }),
+        "/collector.mesh.v1.Mesh" if method == "Link" => {
+            let (id, key) = ("A".repeat(22) + "==", "A".repeat(43) + "=");
+            json!({ "collectorId": "b", "linkId": id, "linkKey": key })
         }
         "/collector.CollectionService" => match method {
             "Create" | "Update" => with("item", item),
@@ -86,6 +91,8 @@ fn may(needs: Needs, role: Option<Role>, everywhere: bool) -> bool {
     let has = |verb: Verb| role.is_some_and(|role| role.may(verb) && (verb != Verb::Operate || everywhere));
     match needs {
         Needs::Nothing | Needs::Known | Needs::Later(..) => true,
+        // A key makes nobody a collector.
+        Needs::Peer => false,
         Needs::Verb(verb, _) => has(verb),
         Needs::Both(one, other, _) => has(one) && has(other),
     }

@@ -1,0 +1,155 @@
+//! The links of this node that are up, as those see them who hand calls over.
+
+use super::conn::{Busy, Conn, Failed, Holding, Runner, STREAMS_MAX};
+use crate::domain::CollectorId;
+use crate::mesh::LinkKey;
+use crate::rpc::tls::PeerDialer;
+use http::{HeaderName, HeaderValue, Request, Response, Uri};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::body::Body;
+
+/// Where a call carries its statement.
+pub(in crate::rpc) const FORWARD: HeaderName = HeaderName::from_static("collector-forward");
+/// Connections of one link. 4: four hundred calls at once; a node takes 64 of one address.
+const CONNECTIONS_MAX: usize = 4;
+/// How often a request that was not begun to be sent is tried on another connection of the same link: once for each that
+/// may be found closed.
+const TRIES: usize = CONNECTIONS_MAX + 1;
+
+/// Why there is no answer. The text is for the log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(in crate::rpc) enum Lost {
+    /// The peer has not begun the call, and will not: it can be made elsewhere.
+    #[error("{0}")]
+    NeverBegan(String),
+    /// It may have.
+    #[error("{0}")]
+    Unknown(String),
+}
+
+/// The links of this node, as those see them who hand calls over. Clones share them.
+#[derive(Clone, Default)]
+pub(in crate::rpc) struct Lines(Arc<Mutex<HashMap<CollectorId, Arc<Line>>>>);
+
+impl Lines {
+    /// Sends a request over the peer's link.
+    ///
+    /// * `stamp`: makes the value of [`FORWARD`] with the link's key.
+    /// * errors: see [`Lost`]; `NeverBegan` too if there is no link.
+    /// * cancel: the peer is told, and stops.
+    pub(in crate::rpc) async fn send(
+        &self,
+        peer: &CollectorId,
+        stamp: impl FnOnce(&LinkKey) -> HeaderValue,
+        mut request: Request<Body>,
+    ) -> Result<Response<Body>, Lost> {
+        let line = self.lock().get(peer).cloned();
+        let line = line.ok_or_else(|| Lost::NeverBegan("there is no link to the peer".to_owned()))?;
+        let place = Arc::clone(&line.places).acquire_owned().await;
+        let place = place.map_err(|_closed| Lost::NeverBegan("the link ended".to_owned()))?;
+        request.headers_mut().insert(FORWARD, stamp(&line.key));
+        line.send(request, place).await
+    }
+
+    /// There is a link; calls from now on go over it.
+    pub(super) fn put(&self, peer: CollectorId, line: Arc<Line>) {
+        self.lock().insert(peer, line);
+    }
+
+    /// The link is gone; a newer one stays.
+    pub(super) fn remove(&self, peer: &CollectorId, line: &Arc<Line>) {
+        let mut all = self.lock();
+        if all.get(peer).is_some_and(|known| Arc::ptr_eq(known, line)) {
+            all.remove(peer);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<CollectorId, Arc<Line>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One link: its key and its connections, more of them as they are needed.
+pub(super) struct Line {
+    key: LinkKey,
+    dialer: PeerDialer,
+    base: Uri,
+    identity: Option<String>,
+    runner: Runner,
+    open: Mutex<Vec<Conn>>,
+    /// Held while one more is opened.
+    opening: tokio::sync::Mutex<()>,
+    /// Calls that the connections take altogether; more of them wait here.
+    places: Arc<Semaphore>,
+}
+
+impl Line {
+    /// * `first`: the connection that the link was opened on.
+    pub(super) fn new(
+        key: LinkKey,
+        (dialer, base, identity): (PeerDialer, Uri, Option<String>),
+        runner: Runner,
+        first: Conn,
+    ) -> Arc<Self> {
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX * STREAMS_MAX));
+        let (open, opening) = (Mutex::new(vec![first]), tokio::sync::Mutex::default());
+        Arc::new(Self { key, dialer, base, identity, runner, open, opening, places })
+    }
+
+    async fn send(&self, mut request: Request<Body>, place: OwnedSemaphorePermit) -> Result<Response<Body>, Lost> {
+        for _ in 0..TRIES {
+            let (conn, busy) = self.pick().await?;
+            match conn.send(request).await {
+                Ok(answer) => return Ok(Holding::answer(answer, (busy, place))),
+                Err(Failed::Lost(why)) => {
+                    if matches!(why, Lost::NeverBegan(_)) {
+                        self.drop_conn(&conn); // it said goodbye
+                    }
+                    return Err(why);
+                }
+                Err(Failed::Unsent(whole)) => {
+                    self.drop_conn(&conn);
+                    request = *whole;
+                }
+            }
+        }
+        Err(Lost::NeverBegan("the connections to the peer had ended".to_owned()))
+    }
+
+    /// The connection with the fewest calls, or one more where all have as many as they take.
+    async fn pick(&self) -> Result<(Conn, Busy), Lost> {
+        if let Some(free) = self.free() {
+            return Ok(free);
+        }
+        let _opening = self.opening.lock().await;
+        if let Some(free) = self.free() {
+            return Ok(free);
+        }
+        let opened = Conn::open(&self.dialer, &self.base, self.identity.as_deref(), &self.runner).await;
+        let conn = opened.map_err(|why| Lost::NeverBegan(why.to_string()))?;
+        let busy = conn.begin();
+        self.conns().push(conn.clone());
+        Ok((conn, busy))
+    }
+
+    fn free(&self) -> Option<(Conn, Busy)> {
+        let mut open = self.conns();
+        open.retain(|conn| !conn.is_closed());
+        let full = open.len() >= CONNECTIONS_MAX;
+        let least = open.iter().min_by_key(|conn| conn.busy())?;
+        (full || least.busy() < STREAMS_MAX).then(|| (least.clone(), least.begin()))
+    }
+
+    fn drop_conn(&self, gone: &Conn) {
+        self.conns().retain(|conn| !conn.is(gone));
+    }
+
+    fn conns(&self) -> MutexGuard<'_, Vec<Conn>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

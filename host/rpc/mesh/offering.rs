@@ -1,0 +1,193 @@
+//! What this node serves, as peers are told: worked out once for each change, for all links.
+
+use crate::dispatch::deployments::Deployments;
+use crate::domain::Kind;
+use crate::mesh::{OFFERS_MAX, PeerPolicy, Served};
+use crate::registry::Registry;
+use crate::rpc::pb::mesh::v1 as pb;
+use crate::tenancy::Verb;
+use prost::Message as _;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::watch;
+
+/// Entries of one event.
+const ENTRIES_MAX: usize = 1_000;
+/// Bytes of one event, but for a last entry. 256 KiB: a quarter of what is taken.
+const EVENT_BYTES: usize = 256 << 10;
+/// Bytes of one entry; a service with more methods than fit is not offered.
+const ENTRY_MAX: usize = 256 << 10;
+
+/// Everything that is served here.
+pub(super) type All = BTreeMap<Served, Arc<pb::Offer>>;
+
+/// Works it out.
+pub(super) struct Offering {
+    deployments: Arc<Deployments>,
+    registry: Arc<Registry>,
+    last: Mutex<Option<(u64, Arc<All>)>>,
+}
+
+impl Offering {
+    /// * `registry`: counts changes of both.
+    pub(super) fn new(deployments: Arc<Deployments>, registry: Arc<Registry>) -> Self {
+        Self { deployments, registry, last: Mutex::default() }
+    }
+
+    /// Changes when there may be something new.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.registry.changes()
+    }
+
+    /// Everything as it is now.
+    pub(super) fn now(&self) -> Arc<All> {
+        let revision = *self.registry.changes().borrow();
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, all)) = &*last
+            && *known == revision
+        {
+            return Arc::clone(all);
+        }
+        let all = Arc::new(self.work_out());
+        *last = Some((revision, Arc::clone(&all)));
+        all
+    }
+
+    fn work_out(&self) -> All {
+        let mut all = All::new();
+        for (namespace, service, active) in self.deployments.answering() {
+            let snapshot = self.registry.snapshot(&namespace);
+            let Some(known) = snapshot.service(&service) else { continue };
+            let methods = known.methods.iter().map(|method| pb::OfferedMethod {
+                name: method.name.clone(),
+                client_streaming: method.client_streaming,
+                server_streaming: method.server_streaming,
+            });
+            let digest = match active.code.kind {
+                Kind::Image => String::new(),
+                _ => format!("sha256:{}", active.code.digest),
+            };
+            let offer = pb::Offer {
+                served: Some(pb::Served { namespace: namespace.to_string(), service: service.to_string() }),
+                version: active.version,
+                digest,
+                methods: methods.collect(),
+                deployment: active.deployment.to_string(),
+            };
+            if offer.encoded_len() <= ENTRY_MAX {
+                all.insert(Served { namespace, service }, Arc::new(offer));
+            }
+        }
+        all
+    }
+}
+
+/// What one peer was told.
+#[derive(Default)]
+pub(super) struct Told(BTreeMap<Served, Arc<pb::Offer>>);
+
+impl Told {
+    /// What it has to be told for it to know `all`, as far as it may call it.
+    pub(super) fn catch_up(&mut self, all: &All, policy: &PeerPolicy) -> Vec<pb::Offers> {
+        let seen = all.iter().filter(|(what, _)| policy.lets(&what.namespace, Verb::Invoke));
+        let now: BTreeMap<_, _> =
+            seen.take(OFFERS_MAX).map(|(what, offer)| (what.clone(), Arc::clone(offer))).collect();
+        let gone = self.0.keys().filter(|what| !now.contains_key(*what)).map(|what| {
+            Entry::Removed(pb::Served { namespace: what.namespace.to_string(), service: what.service.to_string() })
+        });
+        let new = now.iter().filter(|(what, offer)| self.0.get(*what) != Some(*offer));
+        let entries = gone.chain(new.map(|(_, offer)| Entry::Put(pb::Offer::clone(offer))));
+        let mut events = Vec::new();
+        let (mut event, mut count, mut bytes) = (pb::Offers::default(), 0, 0);
+        for entry in entries {
+            bytes += entry.bytes();
+            count += 1;
+            match entry {
+                Entry::Put(offer) => event.put.push(offer),
+                Entry::Removed(what) => event.removed.push(what),
+            }
+            if count >= ENTRIES_MAX || bytes >= EVENT_BYTES {
+                events.push(std::mem::take(&mut event));
+                (count, bytes) = (0, 0);
+            }
+        }
+        if count > 0 {
+            events.push(event);
+        }
+        self.0 = now;
+        events
+    }
+}
+
+enum Entry {
+    Put(pb::Offer),
+    Removed(pb::Served),
+}
+
+impl Entry {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Put(offer) => offer.encoded_len(),
+            Self::Removed(what) => what.encoded_len(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(namespaces: &[&str], services: usize, methods: usize) -> All {
+        let mut all = All::new();
+        for namespace in namespaces {
+            for n in 0..services {
+                let what = Served { namespace: namespace.parse().unwrap(), service: format!("s.S{n}").into() };
+                let served = Some(pb::Served { namespace: (*namespace).into(), service: format!("s.S{n}") });
+                let method = |n| pb::OfferedMethod { name: format!("Method{n}"), ..Default::default() };
+                let methods = (0..methods).map(method).collect();
+                all.insert(what, Arc::new(pb::Offer { served, version: 1, methods, ..Default::default() }));
+            }
+        }
+        all
+    }
+
+    fn policy(allows: &[&str]) -> PeerPolicy {
+        let allows = allows.iter().map(|text| text.parse().unwrap()).collect();
+        PeerPolicy { address: "a:1".into(), identity: None, allows, name: None }
+    }
+
+    #[test]
+    fn a_peer_is_told_what_it_may_call_and_then_what_is_different() {
+        let mut told = Told::default();
+        let mut now = all(&["acme", "rival"], 2, 1);
+        let policy = policy(&["acme:invoker", "rival:reader"]);
+        let first = told.catch_up(&now, &policy);
+        assert_eq!((first.len(), first[0].put.len(), first[0].removed.len()), (1, 2, 0));
+        assert!(told.catch_up(&now, &policy).is_empty());
+        now.pop_first();
+        now.extend(
+            all(&["acme"], 3, 1)
+                .into_iter()
+                .skip(1)
+                .map(|(what, offer)| (what, Arc::new(pb::Offer { version: 2, ..pb::Offer::clone(&offer) }))),
+        );
+        let second = told.catch_up(&now, &policy);
+        assert_eq!((second[0].put.len(), second[0].removed.len()), (2, 1));
+    }
+
+    #[test]
+    fn events_are_of_a_bounded_size() {
+        let count = |services, methods| {
+            let events = Told::default().catch_up(&all(&["acme"], services, methods), &policy(&["*:invoker"]));
+            assert!(
+                events.iter().all(|event| event.encoded_len() <= 2 * EVENT_BYTES && event.put.len() <= ENTRIES_MAX)
+            );
+            (events.len(), events.iter().map(|event| event.put.len()).sum::<usize>())
+        };
+        assert_eq!(count(0, 0), (0, 0));
+        assert_eq!(count(1_000, 0), (1, 1_000));
+        assert_eq!(count(1_001, 0), (2, 1_001));
+        assert_eq!(count(10_001, 0), (10, 10_000));
+        assert!(count(100, 1_000).0 >= 4);
+    }
+}

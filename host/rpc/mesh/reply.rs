@@ -1,0 +1,389 @@
+//! What a peer answers, before it is passed on: framed, within the limits, ended by a status, and with nothing in its
+//! headers that is not gRPC's or ours. A peer that answers otherwise answers DATA_LOSS. Source: threats.md M06.
+
+use super::forward::{FRAME, Handover};
+use crate::domain::Deadline;
+use crate::mesh::Attempt;
+use crate::registry::{self, Method};
+use crate::rpc::status;
+use crate::tenancy::Permit;
+use base64::Engine as _;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use bytes::{Bytes, BytesMut};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http_body::{Body as HttpBody, Frame};
+use http_body_util::{BodyExt as _, Full};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::time::{Sleep, sleep_until, timeout_at};
+use tokio_util::sync::DropGuard;
+use tonic::body::Body;
+use tonic::{Code, Status};
+
+/// Content type of what is handed over and back.
+pub(super) const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+
+/// Says of an answer that nothing was begun for it.
+pub(in crate::rpc) const BEGAN: &str = "collector-began";
+
+/// Base64 as gRPC writes it: padded or not.
+const ANY_PADDING: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// What of a peer's headers or trailers is passed on: how the call ended, and the receipt.
+fn clean(headers: &HeaderMap) -> HeaderMap {
+    let ours = |name: &str| name.starts_with("collector-") && !matches!(name, "collector-began" | "collector-forward");
+    let goes = |name: &str, value: &HeaderValue| match name {
+        "grpc-status" | "grpc-message" => true,
+        // tonic panics on what is no base64.
+        "grpc-status-details-bin" => ANY_PADDING.decode(value.as_bytes()).is_ok(),
+        _ => ours(name),
+    };
+    let goes = headers.iter().filter(|(name, value)| goes(name.as_str(), value));
+    goes.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+/// Whether a peer says that it began nothing, and what it says instead.
+pub(super) fn refusal(response: &Response<Body>) -> Option<Status> {
+    if response.headers().get(BEGAN).is_none_or(|began| began != "no") {
+        return None;
+    }
+    let said = Status::from_header_map(&clean(response.headers()));
+    Some(match said {
+        // That it does not know this link is nothing that the client can do anything about.
+        Some(said) if !matches!(said.code(), Code::Unauthenticated | Code::Ok) => said,
+        _ => status::plain(Code::Unavailable, "PEER_LOST", Handover::NeverBegan.to_string()),
+    })
+}
+
+/// An answer that speaks gRPC.
+fn spoken(response: &Response<Body>) -> Result<(), Handover> {
+    if response.status() != StatusCode::OK {
+        return Err(Handover::Lost); // of something in between
+    }
+    let content_type = response.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    match content_type.starts_with(GRPC.as_bytes()) {
+        true => Ok(()),
+        false => Err(Handover::Reply("it is no gRPC")),
+    }
+}
+
+/// Finds where messages begin and end.
+struct Frames {
+    most: usize,
+    head: [u8; FRAME],
+    have: usize,
+    content: usize,
+    messages: usize,
+}
+
+impl Frames {
+    fn new(most: usize) -> Self {
+        Self { most, head: [0; FRAME], have: 0, content: 0, messages: 0 }
+    }
+
+    fn follow(&mut self, mut bytes: &[u8]) -> Result<(), &'static str> {
+        loop {
+            let content = self.content.min(bytes.len());
+            self.content -= content;
+            bytes = bytes.get(content..).unwrap_or_default();
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            let wanted = self.head.get_mut(self.have..).unwrap_or_default();
+            let taken = wanted.len().min(bytes.len());
+            let (now, rest) = bytes.split_at(taken);
+            wanted.iter_mut().zip(now).for_each(|(to, from)| *to = *from);
+            (bytes, self.have) = (rest, self.have + taken);
+            if self.have == FRAME {
+                let [flags, length @ ..] = self.head;
+                (self.have, self.content) = (0, u32::from_be_bytes(length) as usize);
+                self.messages = self.messages.saturating_add(1);
+                if flags != 0 {
+                    return Err("it is compressed, which nobody asked for");
+                }
+                if self.content > self.most {
+                    return Err("a message is larger than this node takes");
+                }
+            }
+        }
+    }
+
+    fn is_midway(&self) -> bool {
+        self.have > 0 || self.content > 0
+    }
+}
+
+/// The whole answer to a call with one reply.
+#[derive(Debug)]
+pub(in crate::rpc) struct Answer {
+    /// One message with its head; empty where the call failed.
+    framed: Bytes,
+    /// How it ended, and the receipt.
+    trailers: HeaderMap,
+}
+
+impl Answer {
+    /// * errors: how the call ended, if not well.
+    pub(in crate::rpc) fn reply(&self) -> Result<Bytes, Status> {
+        match Status::from_header_map(&self.trailers) {
+            Some(status) if status.code() == Code::Ok => Ok(self.framed.slice(FRAME.min(self.framed.len())..)),
+            Some(status) => Err(status),
+            None => Err(Status::unknown("the call ended without a status")),
+        }
+    }
+
+    /// The receipt.
+    pub(in crate::rpc) fn receipt(&self) -> HeaderMap {
+        let ours = self.trailers.iter().filter(|(name, _)| name.as_str().starts_with("collector-"));
+        ours.map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+
+    /// Whether the reply is of its method's type.
+    ///
+    /// * `method`: where its types are known.
+    pub(super) fn check(&self, method: Option<&Method>) -> Result<(), Handover> {
+        let (Some(method), Ok(reply)) = (method, self.reply()) else { return Ok(()) };
+        registry::check_output(method, &reply).map_err(|_| Handover::Reply("it is not of the method's type"))
+    }
+
+    pub(super) fn into_response(self) -> Response<Body> {
+        let Self { framed, trailers } = self;
+        let mut response = match framed.is_empty() {
+            true => {
+                let mut response = Response::new(Body::empty());
+                *response.headers_mut() = trailers;
+                response
+            }
+            false => {
+                let trailers = std::future::ready(Some(Ok(trailers)));
+                Response::new(Body::new(Full::new(framed).with_trailers(trailers)))
+            }
+        };
+        response.headers_mut().insert(CONTENT_TYPE, GRPC);
+        response
+    }
+}
+
+/// Reads an answer with one reply to its end.
+///
+/// * `most`: bytes of the reply.
+pub(in crate::rpc) async fn whole(
+    response: Response<Body>,
+    most: usize,
+    deadline: Deadline,
+) -> Result<Answer, Handover> {
+    spoken(&response)?;
+    let (head, body) = response.into_parts();
+    let read = timeout_at(deadline.instant(), read(body, most)).await;
+    let (framed, messages, trailers) = read.map_err(|_elapsed| Handover::Deadline)??;
+    let trailers = clean(trailers.as_ref().unwrap_or(&head.headers));
+    let code = trailers.get("grpc-status").map(|code| Code::from_bytes(code.as_bytes()));
+    match (code, messages) {
+        (None, _) => Err(Handover::Lost),
+        (Some(Code::Ok), 1) => Ok(Answer { framed, trailers }),
+        (Some(Code::Ok), _) => Err(Handover::Reply("the method has one reply")),
+        (Some(_), _) => Ok(Answer { framed: Bytes::new(), trailers }),
+    }
+}
+
+async fn read(mut body: Body, most: usize) -> Result<(Bytes, usize, Option<HeaderMap>), Handover> {
+    let (mut first, mut rest, mut trailers) = (Bytes::new(), BytesMut::new(), None);
+    let mut frames = Frames::new(most);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|why| {
+            tracing::debug!(%why, "the answer of a peer broke off");
+            Handover::Lost
+        })?;
+        match frame.into_data() {
+            Ok(data) => {
+                frames.follow(&data).map_err(Handover::Reply)?;
+                if frames.messages > 1 {
+                    return Err(Handover::Reply("the method has one reply"));
+                }
+                match first.is_empty() {
+                    true => first = data,
+                    false => rest.extend_from_slice(&data),
+                }
+            }
+            Err(frame) => trailers = frame.into_trailers().ok(),
+        }
+    }
+    if frames.is_midway() {
+        return Err(Handover::Lost);
+    }
+    let framed = match rest.is_empty() {
+        true => first,
+        false => [&first[..], &rest[..]].concat().into(),
+    };
+    Ok((framed, frames.messages, trailers))
+}
+
+/// What an answer holds until it has been passed on: the peer's count, the request's body, the caller's place.
+pub(super) type Held = (Attempt, DropGuard, Permit);
+
+/// Passes an answer on as it comes.
+///
+/// * `most`: bytes of one reply.
+pub(super) fn passing(
+    response: Response<Body>,
+    most: usize,
+    deadline: Deadline,
+    held: Held,
+) -> Result<Response<Body>, Handover> {
+    spoken(&response)?;
+    let (head, body) = response.into_parts();
+    let mut headers = clean(&head.headers);
+    let said = headers.contains_key("grpc-status");
+    headers.insert(CONTENT_TYPE, GRPC);
+    let late = Box::pin(sleep_until(deadline.instant()));
+    let mut passed = Response::new(match said {
+        true => Body::empty(),
+        false => Body::new(Passing { body: Some((body, held)), frames: Frames::new(most), late }),
+    });
+    *passed.headers_mut() = headers;
+    Ok(passed)
+}
+
+struct Passing {
+    /// Until it has ended.
+    body: Option<(Body, Held)>,
+    frames: Frames,
+    late: Pin<Box<Sleep>>,
+}
+
+impl Passing {
+    /// Ends the answer here; what was held is let go, and the peer's stream is reset.
+    fn end(&mut self, trailers: HeaderMap) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        self.body = None;
+        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+    }
+
+    fn fail(&mut self, why: &Handover) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let mut trailers = HeaderMap::new();
+        let status = status::handed_over(why);
+        if status.add_header(&mut trailers).is_err() {
+            trailers.insert("grpc-status", HeaderValue::from(i32::from(status.code())));
+        }
+        self.end(trailers)
+    }
+}
+
+impl HttpBody for Passing {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        let Some((body, (attempt, ..))) = &mut this.body else { return Poll::Ready(None) };
+        let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else {
+            std::task::ready!(this.late.as_mut().poll(cx));
+            return this.fail(&Handover::Deadline);
+        };
+        match frame {
+            Some(Ok(frame)) if frame.is_data() => {
+                match this.frames.follow(frame.data_ref().map_or(&[][..], |data| data)) {
+                    Ok(()) => Poll::Ready(Some(Ok(frame))),
+                    Err(why) => this.fail(&Handover::Reply(why)),
+                }
+            }
+            Some(Ok(frame)) => {
+                let trailers = frame.into_trailers().map(|trailers| clean(&trailers)).unwrap_or_default();
+                match trailers.get("grpc-status").map(|code| Code::from_bytes(code.as_bytes())) {
+                    None => this.fail(&Handover::Lost),
+                    Some(Code::Ok) if this.frames.is_midway() => this.fail(&Handover::Reply("a message broke off")),
+                    Some(_) => this.end(trailers),
+                }
+            }
+            Some(Err(why)) => {
+                tracing::debug!(%why, "the answer of a peer broke off");
+                attempt.failed();
+                this.fail(&Handover::Lost)
+            }
+            None => this.fail(&Handover::Lost),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn framed(length: u32, flags: u8) -> Vec<u8> {
+        [&[flags][..], &length.to_be_bytes(), &vec![7; length as usize]].concat()
+    }
+
+    #[test]
+    fn m06_messages_at_below_and_above_the_limit_however_they_are_cut() {
+        let two = [framed(10, 0), framed(9, 0)].concat();
+        for cut in 0..two.len() {
+            let mut frames = Frames::new(10);
+            frames.follow(&two[..cut]).unwrap();
+            frames.follow(&two[cut..]).unwrap();
+            assert!(!frames.is_midway() && frames.messages == 2, "cut at {cut}");
+        }
+        assert!(Frames::new(10).follow(&framed(11, 0)).is_err());
+        assert!(Frames::new(10).follow(&framed(1, 1)).is_err(), "compressed");
+        assert!(Frames::new(usize::MAX).follow(&[0, 255, 255, 255, 255]).is_ok(), "a claim costs nothing");
+        let mut frames = Frames::new(10);
+        frames.follow(&two[..4]).unwrap();
+        assert!(frames.is_midway());
+    }
+
+    #[test]
+    fn of_a_peers_headers_only_the_end_and_the_receipt_are_passed_on() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("grpc-status", "5"),
+            ("grpc-message", "no"),
+            ("grpc-status-details-bin", "***"),
+            ("collector-version", "3"),
+            ("collector-began", "no"),
+            ("set-cookie", "a=b"),
+            ("access-control-allow-origin", "*"),
+            ("www-authenticate", "Basic"),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        let mut passed: Vec<_> = clean(&headers).keys().map(|name| name.as_str().to_owned()).collect();
+        passed.sort_unstable();
+        assert_eq!(passed, ["collector-version", "grpc-message", "grpc-status"]);
+    }
+
+    fn answer(content_type: &'static str, trailers: Option<&'static str>, bytes: Vec<u8>) -> Response<Body> {
+        let map = |code: &'static str| {
+            HeaderMap::from_iter([(http::HeaderName::from_static("grpc-status"), HeaderValue::from_static(code))])
+        };
+        let trailers = std::future::ready(trailers.map(|code| Ok(map(code))));
+        let mut response = Response::new(Body::new(Full::new(Bytes::from(bytes)).with_trailers(trailers)));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        response
+    }
+
+    #[tokio::test]
+    async fn m06_an_answer_that_is_none_is_told_from_one_that_is_lost() {
+        let read = |response| whole(response, 10, Deadline::after(std::time::Duration::from_secs(5)));
+        let grpc = "application/grpc+proto";
+        let good = read(answer(grpc, Some("0"), framed(3, 0))).await.unwrap();
+        assert_eq!(good.reply().unwrap(), vec![7; 3]);
+        let failed = read(answer(grpc, Some("5"), Vec::new())).await.unwrap();
+        assert_eq!(failed.reply().unwrap_err().code(), Code::NotFound);
+        for (response, what) in [
+            (answer("text/html", Some("0"), framed(3, 0)), "no gRPC"),
+            (answer(grpc, Some("0"), Vec::new()), "no reply"),
+            (answer(grpc, Some("0"), [framed(1, 0), framed(1, 0)].concat()), "two"),
+            (answer(grpc, Some("0"), framed(11, 0)), "too large"),
+        ] {
+            assert!(matches!(read(response).await, Err(Handover::Reply(_))), "{what}");
+        }
+        for (response, what) in [
+            (answer(grpc, None, framed(3, 0)), "no end"),
+            (answer(grpc, Some("0"), framed(3, 0)[..6].to_vec()), "half of it"),
+        ] {
+            assert!(matches!(read(response).await, Err(Handover::Lost)), "{what}");
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Connections to other collectors: this node shows its certificate, and believes one URI.
+//!
+//! What the certificate of the other side is called, beside its URI, does not matter: names are the network's, identities
+//! the operator's. Files are read for every connection, so that renewed ones are used by the next.
+
+use super::dial::versions;
+use super::{Dialer, TlsError, Wire, files, provider};
+use http::Uri;
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use tokio_rustls::rustls::client::verify_server_cert_signed_by_trust_anchor;
+use tokio_rustls::rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
+use tokio_rustls::rustls::server::ParsedCertificate;
+use tokio_rustls::rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+/// Names of one certificate that are looked at: those who have more are none of ours.
+const NAMES_MAX: usize = 64;
+
+/// The files of connections to peers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerFiles {
+    /// This node's certificate.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// Authorities of the peers' certificates.
+    pub ca: PathBuf,
+}
+
+/// Makes connections to peers. Clones make the same.
+#[derive(Debug, Clone, Default)]
+pub struct PeerDialer(Option<Arc<PeerFiles>>);
+
+/// Why there is no connection to a peer.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::rpc) enum DialError {
+    /// Nobody there, or nobody who answers.
+    #[error("{0}")]
+    Away(io::Error),
+    /// Somebody else than the operator wanted, or who does not want this node.
+    #[error("{0}")]
+    Untrusted(Error),
+    /// This node's own files.
+    #[error(transparent)]
+    Files(#[from] TlsError),
+    /// TLS without an identity to look for.
+    #[error("the peer has no identity to be known by; add it with one")]
+    NoIdentity,
+}
+
+impl PeerDialer {
+    /// Encrypted connections; without files those in clear.
+    pub fn new(files: Option<PeerFiles>) -> Self {
+        Self(files.map(Arc::new))
+    }
+
+    /// Whether connections are encrypted.
+    pub(in crate::rpc) fn is_tls(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Connects.
+    ///
+    /// * `identity`: the one URI of the peer's certificate.
+    pub(in crate::rpc) async fn dial(&self, uri: &Uri, identity: Option<&str>) -> Result<Wire, DialError> {
+        let dialer = match &self.0 {
+            None => Dialer::plain(),
+            Some(files) => {
+                let (files, identity) = (Arc::clone(files), identity.ok_or(DialError::NoIdentity)?.to_owned());
+                let read = tokio::task::spawn_blocking(move || files.dialer(identity)).await;
+                read.map_err(|gone| DialError::Away(io::Error::other(gone)))??
+            }
+        };
+        dialer.dial(uri).await.map_err(|why| match why.get_ref().and_then(|why| why.downcast_ref::<Error>()) {
+            Some(untrusted) => DialError::Untrusted(untrusted.clone()),
+            None => DialError::Away(why),
+        })
+    }
+}
+
+impl PeerFiles {
+    fn dialer(&self, identity: String) -> Result<Dialer, TlsError> {
+        let chain = files::certificates("mesh.certificate", &self.certificate)?;
+        let key = files::key("mesh.key", &self.key)?;
+        let verifier = OnePeer { identity, roots: files::roots("mesh.ca", &self.ca)? };
+        let builder = versions()?.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
+        let odd = |why: Error| TlsError::Content { what: "mesh.certificate", problem: why.to_string() };
+        Ok(Dialer::of(builder.with_client_auth_cert(chain, key).map_err(odd)?))
+    }
+}
+
+/// The URI of a certificate that has exactly one.
+pub(in crate::rpc) fn identity(der: &[u8]) -> Option<String> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let names = certificate.subject_alternative_name().ok()??;
+    let names = names.value.general_names.iter().take(NAMES_MAX);
+    let mut uris = names.filter_map(|name| if let GeneralName::URI(uri) = name { Some(*uri) } else { None });
+    match (uris.next(), uris.next()) {
+        (Some(only), None) => Some(only.to_owned()),
+        _ => None,
+    }
+}
+
+/// Believes whoever has the identity from one of the authorities, at this moment.
+#[derive(Debug)]
+struct OnePeer {
+    identity: String,
+    roots: RootCertStore,
+}
+
+impl ServerCertVerifier for OnePeer {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let parsed = ParsedCertificate::try_from(end_entity)?;
+        let algorithms = provider().signature_verification_algorithms.all;
+        verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, intermediates, now, algorithms)?;
+        match identity(end_entity) {
+            Some(identity) if identity == self.identity => Ok(ServerCertVerified::assertion()),
+            _ => Err(Error::InvalidCertificate(CertificateError::NotValidForName)),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signed, &provider().signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signed, &provider().signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
+    use std::time::Duration;
+
+    fn authority() -> CertifiedIssuer<'static, KeyPair> {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+    }
+
+    fn certificate(by: &CertifiedIssuer<'static, KeyPair>, uris: &[&str], expired: bool) -> CertificateDer<'static> {
+        let mut params = CertificateParams::new(["other.example".to_owned()]).unwrap();
+        params.subject_alt_names.extend(uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())));
+        if expired {
+            params.not_after = rcgen::date_time_ymd(2001, 1, 1);
+        }
+        params.signed_by(&KeyPair::generate().unwrap(), by).unwrap().der().clone()
+    }
+
+    #[test]
+    fn m07_only_the_pinned_uri_of_the_named_authority_is_believed() {
+        let (own, other) = (authority(), authority());
+        let mut roots = RootCertStore::empty();
+        roots.add(own.der().clone()).unwrap();
+        let verifier = OnePeer { identity: "spiffe://x/collector/b".into(), roots };
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(1_800_000_000));
+        let name = ServerName::try_from("10.0.0.1").unwrap();
+        let believes = |der: &CertificateDer<'_>| verifier.verify_server_cert(der, &[], &name, &[], now).is_ok();
+        let b = "spiffe://x/collector/b";
+        assert!(believes(&certificate(&own, &[b], false)), "whatever it is called on the network");
+        assert!(!believes(&certificate(&own, &[b], true)), "expired");
+        assert!(!believes(&certificate(&other, &[b], false)), "of another authority");
+        for uris in [&["spiffe://y/collector/b"][..], &["spiffe://x/collector/c"], &[b, "spiffe://x/collector/c"], &[]]
+        {
+            assert!(!believes(&certificate(&own, uris, false)), "{uris:?}");
+        }
+    }
+}
