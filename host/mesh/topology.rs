@@ -8,11 +8,14 @@ use std::sync::Arc;
 /// measured with; about 5 MB.
 pub const OFFERS_MAX: usize = 10_000;
 
+/// A peer, and what it serves.
+type Server = (Arc<Peer>, Arc<Offer>);
+
 /// Everything known of linked peers. Never changes; a change makes another, which shares what is the same.
 #[derive(Debug, Clone, Default)]
 pub struct Topology {
     peers: imbl::HashMap<CollectorId, Arc<Peer>>,
-    services: imbl::HashMap<Served, Arc<[(Arc<Peer>, Arc<Offer>)]>>,
+    services: imbl::HashMap<Served, Arc<[Server]>>,
     /// By the last segment of their names.
     short: imbl::HashMap<Served, Arc<[Arc<str>]>>,
     offers: imbl::HashMap<CollectorId, usize>,
