@@ -40,6 +40,7 @@ mod jail;
 mod layering;
 mod limits;
 mod memexec;
+mod mesh_calls;
 mod mesh_links;
 mod native;
 mod natives;
