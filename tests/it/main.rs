@@ -39,6 +39,8 @@ mod jail;
 mod layering;
 mod limits;
 mod memexec;
+mod mesh_admin;
+mod mesh_code;
 mod mesh_links;
 mod native;
 mod natives;
