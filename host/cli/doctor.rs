@@ -4,6 +4,7 @@
 //! from the executor itself. Every limit in force stands below, with where it came from.
 
 use super::output::Output;
+use super::peer;
 use super::serve::Settings;
 use crate::config::{Config, Origin, leaves};
 use crate::exec::{Allowance, Native, Report, survey, wasm};
@@ -28,6 +29,8 @@ struct Findings {
     allowed: Vec<Allowance>,
     /// Repositories that `image:` may name.
     images: Vec<String>,
+    /// Peers of the configuration, and what is known of them.
+    peers: Vec<(String, String)>,
     limits: Vec<Limit>,
     /// What this machine lacks for the limits, and what to do about it.
     missing: Vec<String>,
@@ -60,7 +63,10 @@ impl Findings {
         reports.extend(survey(&config.exec, config.limits.memory_mib).await);
         let images = config.exec.container.images.clone();
         let allowed = config.exec.allowances();
-        Self { machine: machine(), reports, allowed, images, limits, missing: missing(config) }
+        let survey = peer::survey(config);
+        let mut missing = missing(config);
+        missing.extend(survey.missing);
+        Self { machine: machine(), reports, allowed, images, peers: survey.facts, limits, missing }
     }
 
     /// What is allowed and does not work.
@@ -98,6 +104,12 @@ impl Findings {
         }
         for image in &self.images {
             let _ = writeln!(text, "  {:<28} {image}", "images of");
+        }
+        if !self.peers.is_empty() {
+            let _ = writeln!(text, "\npeers ([[peers]], [mesh])");
+        }
+        for (what, found) in &self.peers {
+            let _ = writeln!(text, "  {what:<28} {found}");
         }
         let _ = writeln!(text, "\nlimits and settings in force, and where each came from");
         let width = self.limits.iter().map(|limit| limit.key.len()).max().unwrap_or_default();
@@ -142,6 +154,7 @@ impl Findings {
             "executors": executors.collect::<Vec<_>>(),
             "allowed": allowed.collect::<Vec<_>>(),
             "images": self.images,
+            "peers": texts(&self.peers),
             "ok": self.broken().next().is_none(),
         })
     }

@@ -1,6 +1,9 @@
 //! `collector peer`: the collectors that a node is linked with.
 
 mod init;
+mod survey;
+
+pub(super) use survey::survey;
 
 use super::client::ClientError;
 use super::output::{Output, table};

@@ -1,0 +1,117 @@
+//! Peers that send other code than they offered, half of it, or none.
+
+use super::*;
+use futures_util::stream::{self, BoxStream, StreamExt as _};
+use mesh_pb::link_event::Event;
+use pb::collective_dispatcher_server::{CollectiveDispatcher, CollectiveDispatcherServer};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::net::TcpListener;
+use tonic::Request;
+
+/// A peer that offers the greeter, and sends this for it.
+#[derive(Clone)]
+struct Source {
+    offer: mesh_pb::Offer,
+    sends: Vec<Result<Vec<u8>, Code>>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Source {
+    /// Listens until the test's end.
+    async fn at(address: &str, digest: String, sends: Vec<Result<Vec<u8>, Code>>) -> Self {
+        let served = Some(mesh_pb::Served { namespace: "acme".into(), service: GREETER.into() });
+        let methods = vec![mesh_pb::OfferedMethod { name: "SayHello".into(), ..Default::default() }];
+        let offer = mesh_pb::Offer { served, version: 1, digest, methods, deployment: "hello".into() };
+        let source = Self { offer, sends, asked: Arc::default() };
+        let listener = TcpListener::bind(address).await.unwrap();
+        let server = tonic::transport::Server::builder()
+            .add_service(CollectiveDispatcherServer::new(source.clone()))
+            .add_service(mesh_pb::mesh_server::MeshServer::new(source.clone()));
+        tokio::spawn(server.serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener)));
+        source
+    }
+}
+
+#[tonic::async_trait]
+impl CollectiveDispatcher for Source {
+    async fn serve(&self, _: Request<pb::ServeRequest>) -> Result<Response<pb::ServeResponse>, Status> {
+        Err(Status::unimplemented("no"))
+    }
+
+    async fn connect(&self, _: Request<pb::ConnectRequest>) -> Result<Response<pb::ConnectResponse>, Status> {
+        Ok(Response::new(pb::ConnectResponse { target_collector_id: "b".into(), ..Default::default() }))
+    }
+
+    async fn dispatch(&self, _: Request<pb::DispatchRequest>) -> Result<Response<pb::DispatchResponse>, Status> {
+        Err(Status::unimplemented("no"))
+    }
+}
+
+#[tonic::async_trait]
+impl mesh_pb::mesh_server::Mesh for Source {
+    type LinkStream = BoxStream<'static, Result<mesh_pb::LinkEvent, Status>>;
+
+    async fn link(&self, _: Request<mesh_pb::LinkRequest>) -> Result<Response<Self::LinkStream>, Status> {
+        let hello = Event::Hello(mesh_pb::Hello { collector_id: "b".into(), ..Default::default() });
+        let put = vec![self.offer.clone()];
+        let offers = Event::Offers(mesh_pb::Offers { put, removed: Vec::new(), complete: true });
+        let said = [hello, offers].map(|event| Ok(mesh_pb::LinkEvent { event: Some(event) }));
+        let beat = || Ok(mesh_pb::LinkEvent { event: Some(Event::Beat(mesh_pb::Beat::default())) });
+        let beats =
+            tokio_stream::wrappers::IntervalStream::new(tokio::time::interval(std::time::Duration::from_secs(1)));
+        Ok(Response::new(stream::iter(said).chain(beats.map(move |_| beat())).boxed()))
+    }
+
+    type FetchStream = BoxStream<'static, Result<mesh_pb::FetchChunk, Status>>;
+
+    async fn fetch(&self, request: Request<mesh_pb::FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        assert!(request.metadata().contains_key("collector-forward"), "it says whose wish it is");
+        assert_eq!(request.get_ref().digest, self.offer.digest);
+        let sends = self.sends.clone().into_iter();
+        let sends = sends.map(|part| part.map(|data| mesh_pb::FetchChunk { data }));
+        Ok(Response::new(stream::iter(sends.map(|part| part.map_err(|code| Status::new(code, "hm")))).boxed()))
+    }
+
+    async fn place(&self, _: Request<mesh_pb::PlaceRequest>) -> Result<Response<mesh_pb::PlaceResponse>, Status> {
+        Err(Status::unimplemented("no"))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn m06_m08_code_that_is_another_or_does_not_come_leaves_nothing() {
+    let (greeter, streams) = (plugin("greeter"), plugin("streams"));
+    let digest = |plugin: &PluginFile| format!("sha256:{}", plugin.artifact.digest);
+    let mut altered = greeter.bytes.to_vec();
+    *altered.last_mut().unwrap() ^= 1;
+    let half = greeter.bytes.slice(..greeter.bytes.len() / 2).to_vec();
+    let large = vec![vec![0; 200 << 10]; 11];
+    let (own, other) = (digest(&greeter), digest(&streams));
+    let cases = [
+        ("altered", &own, vec![Ok(altered)], (Code::DataLoss, "FETCH_ALTERED")),
+        ("half", &own, vec![Ok(half.clone())], (Code::DataLoss, "FETCH_ALTERED")),
+        ("nothing", &own, vec![], (Code::DataLoss, "FETCH_ALTERED")),
+        ("lost", &own, vec![Ok(half.clone()), Err(Code::Unavailable)], (Code::Unavailable, "FETCH_LOST")),
+        ("refused", &own, vec![Err(Code::NotFound)], (Code::Unavailable, "FETCH_REFUSED")),
+        ("too large", &own, large.into_iter().map(Ok).collect(), (Code::ResourceExhausted, "ARTIFACT_TOO_LARGE")),
+        ("of another", &other, vec![Ok(streams.bytes.to_vec())], (Code::FailedPrecondition, "FETCH_OTHER")),
+    ];
+    for (name, digest, sends, (code, reason)) in cases {
+        let there = reserve();
+        let source = Source::at(&there, digest.clone(), sends).await;
+        let a = TestNode::start_with(|config| {
+            config.mesh.id = "a".into();
+            config.peers = vec![peer(&there, &["acme:invoker"])];
+            config.artifacts.max_mib = 2;
+        });
+        let a = a.await;
+        knows(&a, "b").await;
+        let refused = dispatched(&a, place_here(&greeter)).await.unwrap_err();
+        assert_eq!(verdict(&refused), (code, reason.to_owned()), "{name}: {refused:?}");
+        assert_eq!(source.asked.load(Ordering::Relaxed), 1, "{name}");
+        assert!(deployments(&a).await.is_empty(), "{name}");
+        // What came whole and true is kept as an upload would be.
+        assert_eq!(artifacts(&a), usize::from(name == "of another"), "{name}");
+    }
+}
