@@ -8,6 +8,8 @@ use std::time::Duration;
 
 /// Calls in flight at a time.
 pub(crate) const AT_ONCE: usize = 64;
+/// Connections that they share: a node takes 64 of one address, and the quiet one comes from the same.
+const CONNECTIONS: usize = 16;
 /// How long a sin may last: long enough to be one, short enough for many.
 const PATIENCE: Duration = Duration::from_millis(250);
 /// Beside sins that end at once: a tick between two of them, or the neighbour would be a flood of requests.
@@ -52,8 +54,9 @@ impl Drop for Neighbour {
 pub(crate) async fn make(address: &str, what: &str, token: Option<&str>) -> Result<(), Failure> {
     let amount = SINS.iter().find(|(name, _)| *name == what).map(|(_, amount)| *amount);
     let mut tasks = tokio::task::JoinSet::new();
-    for _ in 0..AT_ONCE {
-        let caller = Caller::connect(address, "noisy", token)?;
+    let callers: Vec<_> =
+        (0..CONNECTIONS).map(|_| Caller::connect(address, "noisy", token)).collect::<Result<_, _>>()?;
+    for caller in callers.iter().cycle().take(AT_ONCE).cloned() {
         let path = format!("/misbehave.v1.Misbehave/{what}");
         tasks.spawn(async move {
             loop {
