@@ -3,7 +3,8 @@
 //! The nearest that has the method; of several as near, the better of two picked at random, by calls in flight and pace
 //! (<https://brooker.co.za/blog/2012/01/17/two-random.html>): the best of all would get everybody's calls at once.
 
-use super::{HOPS_MAX, Offer, OfferedMethod, Peer, Served, Topology};
+use super::topology::Server;
+use super::{HOPS_MAX, OfferedMethod, Peer, Served, Topology};
 use crate::domain::{CollectorId, Namespace};
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -131,8 +132,6 @@ fn ambiguous(wanted: &Wanted<'_>, several: &[Arc<str>]) -> NoRoute {
     let candidates = several.iter().map(ToString::to_string).collect();
     NoRoute::Ambiguous { service: wanted.service.to_owned(), candidates }
 }
-
-type Server = (Arc<Peer>, Arc<Offer>);
 
 fn choose<'a>(all: &'a [Server], wanted: &Wanted<'_>, now: Instant, random: u64) -> Option<&'a Server> {
     let fits = |server: &Server| hindrance(server, wanted, now).is_none();

@@ -8,12 +8,15 @@ use std::sync::Arc;
 /// measured with; about 5 MB.
 pub const OFFERS_MAX: usize = 10_000;
 
+/// A peer and what it offers.
+pub(super) type Server = (Arc<Peer>, Arc<Offer>);
+
 /// Everything known of linked peers. Never changes; a change makes another, which shares what is the same.
 #[derive(Debug, Clone, Default)]
 pub struct Topology {
     peers: imbl::HashMap<CollectorId, Arc<Peer>>,
     /// Those with the shortest way first.
-    services: imbl::HashMap<Served, Arc<[(Arc<Peer>, Arc<Offer>)]>>,
+    services: imbl::HashMap<Served, Arc<[Server]>>,
     /// By the last segment of their names.
     short: imbl::HashMap<Served, Arc<[Arc<str>]>>,
     offers: imbl::HashMap<CollectorId, usize>,
@@ -45,7 +48,7 @@ impl Topology {
     /// over the asker, or further than calls go.
     pub fn beyond(&self, asker: &CollectorId) -> Vec<Offer> {
         let on_the_way = |peer: &Arc<Peer>, offer: &Arc<Offer>| peer.id == *asker || offer.through.contains(asker);
-        let nearest = |all: &Arc<[(Arc<Peer>, Arc<Offer>)]>| {
+        let nearest = |all: &Arc<[Server]>| {
             let (peer, offer) = all.iter().find(|(peer, offer)| !on_the_way(peer, offer))?;
             let through: Vec<_> = std::iter::once(&peer.id).chain(&offer.through).cloned().collect();
             (through.len() < HOPS_MAX).then(|| Offer { through, ..Offer::clone(offer) })

@@ -70,7 +70,7 @@ pub(super) fn never_began(mut status: Status) -> Status {
 pub(super) fn handover(why: Handover, id: &RequestId) -> Status {
     let mut failure = Failure::new(verdict::handover(&why), &why, id);
     match why {
-        Handover::Said(status) => return *status,
+        Handover::Said(status) => *status,
         Handover::Route(_) | Handover::NeverBegan => {
             if failure.code == Code::Unavailable {
                 failure.retry();

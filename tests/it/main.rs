@@ -40,6 +40,7 @@ mod layering;
 mod limits;
 mod memexec;
 mod mesh_admin;
+mod mesh_calls;
 mod mesh_code;
 mod mesh_links;
 mod native;

@@ -244,13 +244,11 @@ async fn what_is_not_there_yet_says_what_will_bring_it() {
     let node = TestNode::start().await;
     let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", node.node().address())).unwrap();
     let channel = endpoint.connect().await.unwrap();
-    let mut repo = pb::collection_repo_client::CollectionRepoClient::new(channel.clone());
-    let mut dispatcher = pb::collective_dispatcher_client::CollectiveDispatcherClient::new(channel);
+    let mut repo = pb::collection_repo_client::CollectionRepoClient::new(channel);
     let statuses = [
         repo.verify_backup(pb::VerifyBackupRequest::default()).await.unwrap_err(),
         repo.push_collection(tokio_stream::iter([pb::PushCollectionRequest::default()])).await.unwrap_err(),
         repo.pull_collection(pb::PullCollectionRequest::default()).await.unwrap_err(),
-        dispatcher.connect(pb::ConnectRequest::default()).await.unwrap_err(),
     ];
     for status in statuses {
         assert_eq!(status.code(), Code::Unimplemented);

@@ -60,7 +60,10 @@ impl Quick {
 
     /// Whether a guest of `who` may begin there.
     pub(super) fn may(&self, who: &Namespace) -> bool {
-        let now = Instant::now();
+        self.may_at(who, Instant::now())
+    }
+
+    fn may_at(&self, who: &Namespace, now: Instant) -> bool {
         let mut books = self.books();
         if !books.has_others(who, now) {
             return true;
@@ -71,7 +74,10 @@ impl Quick {
 
     /// Writes down what a step there took.
     pub(super) fn charge(&self, who: &Namespace, took: Duration) {
-        let now = Instant::now();
+        self.charge_at(who, took, Instant::now());
+    }
+
+    fn charge_at(&self, who: &Namespace, took: Duration, now: Instant) {
         let mut books = self.books();
         if let Some(used) = books.used.get_mut(who) {
             // No more than two bursts: it is soon forgiven what was used while nobody else called.
@@ -115,46 +121,48 @@ mod tests {
         name.parse().unwrap()
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn alone_there_is_no_allowance() {
-        let (quick, acme) = (Quick::new(2), who("acme"));
+    #[test]
+    fn alone_there_is_no_allowance() {
+        let (quick, acme, now) = (Quick::new(2), who("acme"), Instant::now());
         for _ in 0..1_000 {
-            assert!(quick.may(&acme));
-            quick.charge(&acme, Duration::from_millis(5));
+            assert!(quick.may_at(&acme, now));
+            quick.charge_at(&acme, Duration::from_millis(5), now);
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn beside_others_it_is_so_much_and_comes_back_with_time() {
-        let (quick, loud, quiet) = (Quick::new(2), who("loud"), who("quiet"));
-        assert!(quick.may(&quiet));
-        assert!(quick.may(&loud));
-        quick.charge(&loud, BURST - Duration::from_nanos(1));
-        assert!(quick.may(&loud), "a little is left");
-        quick.charge(&loud, Duration::from_nanos(1));
-        assert!(!quick.may(&loud), "nothing is left");
-        assert!(quick.may(&quiet));
+    #[test]
+    fn beside_others_it_is_so_much_and_comes_back_with_time() {
+        let (quick, loud, quiet, now) = (Quick::new(2), who("loud"), who("quiet"), Instant::now());
+        assert!(quick.may_at(&quiet, now));
+        assert!(quick.may_at(&loud, now));
+        quick.charge_at(&loud, BURST - Duration::from_nanos(1), now);
+        assert!(quick.may_at(&loud, now), "a little is left");
+        quick.charge_at(&loud, Duration::from_nanos(1), now);
+        assert!(!quick.may_at(&loud, now), "nothing is left");
+        assert!(quick.may_at(&quiet, now));
         // A quarter of a core: an eighth of two.
-        tokio::time::advance(Duration::from_millis(4)).await;
-        assert!(quick.may(&loud));
-        quick.charge(&loud, Duration::from_secs(10));
-        tokio::time::advance(Duration::from_millis(80)).await;
-        assert!(quick.may(&quiet) && quick.may(&loud), "it owes two bursts at most");
+        let now = now + Duration::from_nanos(4);
+        assert!(quick.may_at(&loud, now));
+        quick.charge_at(&loud, Duration::from_secs(10), now);
+        assert!(!quick.may_at(&loud, now + Duration::from_millis(40)));
+        let now = now + Duration::from_nanos(40_000_004);
+        assert!(quick.may_at(&quiet, now) && quick.may_at(&loud, now), "it owes two bursts at most");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn who_has_not_called_lately_counts_no_more() {
+    #[test]
+    fn who_has_not_called_lately_counts_no_more() {
         let (quick, loud, quiet) = (Quick::new(1), who("loud"), who("quiet"));
-        assert!(quick.may(&quiet) && quick.may(&loud));
-        quick.charge(&loud, Duration::from_secs(1));
+        let mut now = Instant::now();
+        assert!(quick.may_at(&quiet, now) && quick.may_at(&loud, now));
         for _ in 0..99 {
-            tokio::time::advance(LATELY / 100).await;
-            quick.charge(&loud, Duration::from_secs(1));
-            assert!(!quick.may(&loud));
+            quick.charge_at(&loud, Duration::from_secs(1), now);
+            assert!(!quick.may_at(&loud, now));
+            now += LATELY / 100;
         }
-        tokio::time::advance(LATELY / 100).await;
-        assert!(quick.may(&loud), "the other one was there ten seconds ago");
-        assert!(quick.may(&quiet) && !quick.may(&loud), "and is there again");
+        now += LATELY / 100;
+        quick.charge_at(&loud, Duration::from_secs(1), now);
+        assert!(quick.may_at(&loud, now), "the other one was there ten seconds ago");
+        assert!(quick.may_at(&quiet, now) && !quick.may_at(&loud, now), "and is there again");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-use super::super::{Change, Mesh};
+use super::super::{Change, Mesh, Offer};
 use super::*;
 use crate::domain::Namespace;
 use proptest::prelude::*;
