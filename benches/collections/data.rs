@@ -1,7 +1,8 @@
 //! Records as services have them, about 600 bytes: a title, a text with the word frequencies of natural language, a
 //! number, a category, tags.
 
-use crate::{Failure, channel};
+use crate::Failure;
+use crate::node::channel;
 use collector::rpc::{RawDescriptor, pb};
 use pb::collector_registry_client::CollectorRegistryClient;
 use prost::Message as _;

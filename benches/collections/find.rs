@@ -1,10 +1,12 @@
 //! Finding: text, filters, and walking through everything.
 
-use crate::data::{COMMON, NAMESPACE, Words};
+use super::data::{COMMON, NAMESPACE, Words};
+use super::write::load;
+use super::{Size, client};
+use crate::Failure;
+use crate::node::channel;
 use crate::process::Process;
-use crate::report::{Row, quantile};
-use crate::write::load;
-use crate::{Failure, Size, channel, client};
+use crate::report::{Rounds, Row, Unit, micros};
 use collector::rpc::pb;
 use pb::collection_service_client::CollectionServiceClient;
 use pb::record::v1::collections_client::CollectionsClient;
@@ -43,10 +45,10 @@ pub(crate) async fn found(node: &str, size: &Size) -> Result<Vec<Row>, Failure> 
     for first in (0..size.found).step_by(1_000) {
         client.batch(load("found", "r", first, 1_000, &mut words)).await?;
     }
-    let mut rows = vec![Row::new(
-        format!("load  {} records with full text and an index in {:.1} s", size.found, began.elapsed().as_secs_f64()),
-        json!({ "loaded": size.found, "s": began.elapsed().as_secs_f64() }),
-    )];
+    let (mut rounds, loaded) =
+        (Rounds::default(), format!("loading {} records with full text and an index", size.found));
+    rounds.value(&loaded, Unit::Time, micros(began.elapsed()), 1);
+    let mut rows = vec![rounds.alone(&loaded)];
     type Ask = fn(usize, usize) -> pb::SearchRequest;
     let asks: [(&str, Ask); 5] = [
         ("text of 20 records, all", |n, all| search("found", format!("rare{}", n * 37 % (all / 20)), 20)),
@@ -55,30 +57,27 @@ pub(crate) async fn found(node: &str, size: &Size) -> Result<Vec<Row>, Failure> 
         ("text of half of all, top 20", |_, _| search("found", COMMON.to_owned(), 20)),
         ("indexed field, 20 rows", |n, all| filtered((n * 37 % (all / 20)) as f64)),
     ];
-    let mut took = vec![Vec::new(); asks.len()];
     let mut totals = vec![0; asks.len()];
     for round in 0..size.rounds {
-        for (n, (_, ask)) in asks.iter().enumerate() {
+        for (n, (what, ask)) in asks.iter().enumerate() {
+            let mut took = Vec::with_capacity(SEARCHES);
             for number in 0..SEARCHES {
                 let (span, total) = once(&mut client, ask(round * SEARCHES + number, size.found)).await?;
-                took[n].push(span);
+                took.push(span);
                 totals[n] = total;
             }
+            rounds.calls(what, &took);
         }
     }
-    for (n, (what, _)) in asks.iter().enumerate() {
-        let (p50, p99) = (quantile(&took[n], 0.5).as_secs_f64() * 1e3, quantile(&took[n], 0.99).as_secs_f64() * 1e3);
-        rows.push(Row::new(
-            format!("find  {what:<32} {p50:>9.3} ms   p99 {p99:.3} ms, {} matches of {}", totals[n], size.found),
-            json!({ "find": what, "p50_ms": p50, "p99_ms": p99, "total": totals[n] }),
-        ));
+    for ((what, _), total) in asks.iter().zip(totals) {
+        rows.push(rounds.alone(what).with("matches", f64::from(i32::try_from(total)?)));
     }
     let mut plans = CollectionsClient::new(channel(node).await?);
     for (what, request) in [("text", search("found", "rare7".to_owned(), 20)), ("indexed field", filtered(7.0))] {
         let request = ExplainRequest { query: Some(explain_request::Query::Search(request)) };
         let plan = plans.explain(request).await?.into_inner();
-        rows.push(Row::new(
-            format!("plan  {what:<32} {}", plan.steps.join("; ")),
+        rows.push(Row::note(
+            format!("plan of {what}: {}", plan.steps.join("; ")),
             json!({ "plan": what, "steps": plan.steps }),
         ));
     }
@@ -128,9 +127,10 @@ pub(crate) async fn listed(node: &Process, size: &Size) -> Result<Row, Failure> 
     if count != size.listed {
         return Err(format!("{count} records were listed, {} are there", size.listed).into());
     }
-    let (took, after) = (began.elapsed().as_secs_f64(), node.resident_kib()?);
-    Ok(Row::new(
-        format!("list  {count} records in {took:.1} s; rss before {before} KiB, at most {most} KiB, after {after} KiB"),
-        json!({ "listed": count, "s": took, "before_kib": before, "most_kib": most, "after_kib": after }),
-    ))
+    let (took, after) = (began.elapsed(), node.resident_kib()?);
+    let (mut rounds, name) = (Rounds::default(), format!("listing {count} records in pages of 1,000"));
+    rounds.value(&name, Unit::Time, micros(took), count);
+    let kib = |kib: u64| f64::from(u32::try_from(kib).unwrap_or(u32::MAX));
+    let row = rounds.alone(&name).with("resident KiB before", kib(before));
+    Ok(row.with("at most", kib(most)).with("after", kib(after)))
 }

@@ -1,12 +1,11 @@
 //! Writing: alone, by 64 clients, in batches; and reading one record.
 
-use crate::data::{NAMESPACE, Words};
-use crate::report::{Round, Row, floor};
-use crate::{Failure, Size, client};
+use super::data::{NAMESPACE, Words};
+use super::{Size, client};
+use crate::Failure;
+use crate::report::{Rounds, Row, Unit};
 use collector::rpc::pb;
 use pb::collection_service_client::CollectionServiceClient;
-use serde_json::json;
-use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::Path;
@@ -21,8 +20,16 @@ type Client = CollectionServiceClient<Channel>;
 const CROWD: usize = 64;
 /// Over how many connections.
 const CONNECTIONS: usize = 8;
+/// One client, a commit each.
+const ONE: &str = "one client";
 /// Operations of one batch.
 const BATCH: usize = 1_000;
+
+const ECHO_CREATE: &str = "echo of a Create";
+const SYNC: &str = "one fdatasync";
+const CREATES: [&str; 2] = ["durable Create with full text", "durable Create without"];
+const ECHO_GET: &str = "echo of a Get";
+const GET: &str = "Get";
 
 fn create(collection: &str, id: String, item: prost_types::Any) -> pb::CreateRequest {
     pb::CreateRequest {
@@ -38,32 +45,18 @@ fn create(collection: &str, id: String, item: prost_types::Any) -> pb::CreateReq
 pub(crate) async fn alone(node: &str, echo: &str, folder: &Path, size: &Size) -> Result<Vec<Row>, Failure> {
     let (mut node, mut echo) = (client(node).await?, client(echo).await?);
     let mut words = Words::new(1);
-    let mut rounds = BTreeMap::<&str, Vec<Round>>::new();
+    let mut rounds = Rounds::default();
     for round in 0..size.rounds {
-        let mut note = |what, took: Vec<Duration>| rounds.entry(what).or_default().push(Round::of(&took));
-        note("echo of a Create", creates(&mut echo, "searched", round, size.calls, &mut words).await?);
-        note("one fdatasync", syncs(folder, size.calls)?);
-        note("Create with full text", creates(&mut node, "searched", round, size.calls, &mut words).await?);
-        note("Create without", creates(&mut node, "plain", round, size.calls, &mut words).await?);
-        note("echo of a Get", gets(&mut echo, round, size.calls).await?);
-        note("Get", gets(&mut node, round, size.calls).await?);
+        rounds.calls(ECHO_CREATE, &creates(&mut echo, "searched", round, size.calls, &mut words).await?);
+        rounds.calls(SYNC, &syncs(folder, size.calls)?);
+        rounds.calls(CREATES[0], &creates(&mut node, "searched", round, size.calls, &mut words).await?);
+        rounds.calls(CREATES[1], &creates(&mut node, "plain", round, size.calls, &mut words).await?);
+        rounds.calls(ECHO_GET, &gets(&mut echo, round, size.calls).await?);
+        rounds.calls(GET, &gets(&mut node, round, size.calls).await?);
     }
-    let sum = floor(&rounds["echo of a Create"]) + floor(&rounds["one fdatasync"]);
-    let (get, alone) = (floor(&rounds["echo of a Get"]), Duration::from_nanos(1));
-    let mut rows = vec![
-        Row::timed("warm", "echo of a Get", &rounds["echo of a Get"], get),
-        Row::timed("warm", "Get", &rounds["Get"], get),
-    ];
-    rows.push(Row::timed("warm", "echo of a Create", &rounds["echo of a Create"], floor(&rounds["echo of a Create"])));
-    rows.push(Row::timed(
-        "warm",
-        "one fdatasync",
-        &rounds["one fdatasync"],
-        floor(&rounds["one fdatasync"]).max(alone),
-    ));
-    for what in ["Create with full text", "Create without"] {
-        rows.push(Row::timed("warm", what, &rounds[what], sum));
-    }
+    let mut rows = [ECHO_GET, GET].map(|what| rounds.row(what, ECHO_GET)).to_vec();
+    rows.extend([rounds.row(ECHO_CREATE, ECHO_CREATE), rounds.alone(SYNC)]);
+    rows.extend(CREATES.map(|what| rounds.row_beside_sum(what, [ECHO_CREATE, SYNC])));
     Ok(rows)
 }
 
@@ -119,34 +112,23 @@ pub(crate) async fn together(node: &str, size: &Size) -> Result<Vec<Row>, Failur
     for _ in 0..CONNECTIONS {
         clients.push(client(node).await?);
     }
-    let mut rates = BTreeMap::<(&str, &str), Vec<f64>>::new();
+    let mut rounds = Rounds::default();
+    let name = |collection: &str, how: &str| match collection {
+        "searched" => format!("Create with full text, {how}"),
+        _ => format!("Create without, {how}"),
+    };
+    let (crowded, batched) = (format!("{CROWD} clients"), format!("in batches of {BATCH}"));
     for round in 0..size.rounds {
         for collection in ["searched", "plain"] {
-            let mut note = |what, rate: f64| rates.entry((collection, what)).or_default().push(rate);
-            note("one", crowd(&clients, collection, &format!("one{round}"), 1, size.calls).await?);
-            note("crowd", crowd(&clients, collection, &format!("crowd{round}"), CROWD, size.crowd).await?);
-            note("batch", batches(&clients, collection, &format!("batch{round}"), size.crowd).await?);
+            let mut note = |how, rate, count| rounds.value(&name(collection, how), Unit::Rate, rate, count);
+            note(ONE, crowd(&clients, collection, &format!("one{round}"), 1, size.calls).await?, size.calls);
+            note(&crowded, crowd(&clients, collection, &format!("crowd{round}"), CROWD, size.crowd).await?, size.crowd);
+            note(&batched, batches(&clients, collection, &format!("batch{round}"), size.crowd).await?, size.crowd);
         }
     }
-    let mut rows = Vec::new();
-    for collection in ["searched", "plain"] {
-        let median = |what| {
-            let mut all = rates[&(collection, what)].clone();
-            all.sort_unstable_by(f64::total_cmp);
-            all[all.len() / 2]
-        };
-        let (one, crowd, batch) = (median("one"), median("crowd"), median("batch"));
-        let what = if collection == "searched" { "with full text" } else { "without full text" };
-        rows.push(Row::new(
-            format!(
-                "rate  Create {what:<25} {one:>9.0} /s one client, a commit each; {CROWD} clients {crowd:.0} /s ({:.2}x); Batch of {BATCH} {batch:.0} /s ({:.2}x)",
-                crowd / one,
-                batch / one
-            ),
-            json!({ "rate": what, "one": one, "crowd": crowd, "batch": batch }),
-        ));
-    }
-    Ok(rows)
+    let all =
+        ["searched", "plain"].into_iter().flat_map(|collection| [ONE, &crowded, &batched].map(|how| (collection, how)));
+    Ok(all.map(|(collection, how)| rounds.row(&name(collection, how), &name(collection, ONE))).collect())
 }
 
 /// So many clients share so many creates.

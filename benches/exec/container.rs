@@ -1,13 +1,14 @@
 //! Containers beside `docker run` of the same image.
 
-use crate::guest::{Guest, METHOD, NAMESPACE, SERVICE};
-use crate::report::Row;
-use crate::{Failure, Rounds, Size, bar, memory};
+use super::guest::{Guest, METHOD, NAMESPACE, SERVICE};
+use super::local::Local;
+use super::{Size, memory};
+use crate::Failure;
+use crate::report::{Rounds, Row};
 use collector::domain::{Kind, Limits};
 use collector::exec::Executor as _;
 use collector::exec::container::{Config, ContainerExecutor};
 use collector::lifecycle::Lifecycle;
-use serde_json::json;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -18,18 +19,19 @@ const DOCKER_RUN: &str = "docker run -i --network none";
 const FIRST: &str = "container, new binary";
 const COLD: &str = "container, cold";
 const WARM: &str = "container, warm";
+const WASM: &str = "wasm, beside containers";
 
 /// Warm and cold calls, or why there are none.
-pub(crate) async fn rows(guest: &Guest, size: Size, lifecycle: &Lifecycle) -> Result<Vec<Row>, Failure> {
+pub(crate) async fn rows(local: &Local, guest: &Guest, size: Size, lifecycle: &Lifecycle) -> Result<Vec<Row>, Failure> {
     let engine = match Engine::find() {
         Ok(engine) => engine,
-        Err(why) => return Ok(vec![skipped(&why.to_string())]),
+        Err(why) => return Ok(vec![Row::skipped("containers", &why.to_string())]),
     };
     let namespace = NAMESPACE.parse()?;
     let cold = engine.executor(0, Of::Cold, lifecycle).await;
     let warm = engine.executor(1, Of::Warm, lifecycle).await;
     if let Err(why) = cold.accepts(&namespace, Kind::NativeElf) {
-        return Ok(vec![skipped(&why.to_string())]);
+        return Ok(vec![Row::skipped("containers", &why.to_string())]);
     }
     cold.prepare(&namespace, &guest.native.code).await?;
     let image = format!("{}:{}-{}", engine.repository(), engine.node(Of::Cold), guest.native.code.digest);
@@ -47,19 +49,18 @@ pub(crate) async fn rows(guest: &Guest, size: Size, lifecycle: &Lifecycle) -> Re
             took[2].push(guest.call(&cold, &fresh, NAMESPACE).await?.0);
             engine.settle(Of::Cold).await?;
         }
-        [DOCKER_RUN, COLD, FIRST].iter().zip(&took).for_each(|(what, took)| rounds.note(what, took));
-        rounds.note(WARM, &guest.calls(&warm, &guest.native, size.calls).await?);
+        [DOCKER_RUN, COLD, FIRST].iter().zip(&took).for_each(|(what, took)| rounds.calls(what, took));
+        rounds.calls(WARM, &guest.calls(&warm, &guest.native, size.calls).await?);
+        rounds.calls(WASM, &guest.calls(&local.wasm, &guest.component, size.calls).await?);
     }
-    let mut rows: Vec<Row> = [DOCKER_RUN, COLD, FIRST].map(|what| rounds.row("cold", what, DOCKER_RUN)).into();
-    rows.push(rounds.row("warm", WARM, COLD));
-    rows.push(bar("container cold / docker run", rounds.ratio(COLD, DOCKER_RUN), 0.9));
-    rows.push(bar("container warm / cold", rounds.ratio(WARM, COLD), 0.002)); // 500 times as fast
+    let mut rows: Vec<Row> = [DOCKER_RUN, COLD, FIRST].map(|what| rounds.row(what, DOCKER_RUN)).into();
+    rows.extend([rounds.row(WARM, COLD), rounds.row(WASM, WARM)]);
+    rows.push(Row::at_most("container cold / docker run", rounds.ratio(COLD, DOCKER_RUN), 0.9));
+    rows.push(Row::at_most("container warm / cold", rounds.ratio(WARM, COLD), 0.002)); // 500 times as fast
+    rows.push(Row::at_most("wasm, an instance per call / container warm", rounds.ratio(WASM, WARM), 0.5));
+    rows.push(Row::at_least("docker run / wasm, an instance per call", rounds.ratio(DOCKER_RUN, WASM), 1_000.0));
     rows.push(engine.kept()?);
     Ok(rows)
-}
-
-fn skipped(why: &str) -> Row {
-    Row::new(format!("skipped: containers: {why}"), json!({ "skipped": "containers", "why": why }))
 }
 
 /// The engine that answers here. What was made in it goes with this, and nothing else: others may measure there too.
@@ -171,8 +172,8 @@ impl Engine {
         let what = "container: one kept warm, with its shim";
         let id = self.containers(Of::Warm)?.pop().ok_or("no container was kept")?;
         Ok(match memory::named(&id)? {
-            Some(kib) => Row::new(format!("mem   {what:<58} {kib:>9} KiB"), json!({ "memory": what, "kib": kib })),
-            None => skipped("their memory: the engine's processes cannot be seen from here"),
+            Some(kib) => Row::memory(what, kib),
+            None => Row::skipped(what, "the engine's processes cannot be seen from here"),
         })
     }
 }

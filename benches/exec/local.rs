@@ -1,14 +1,14 @@
 //! Wasm and memexec in this process.
 
-use crate::guest::{Guest, NAMESPACE};
-use crate::report::Row;
-use crate::{Failure, Rounds, Size, bar, memory};
+use super::guest::{Guest, NAMESPACE};
+use super::{Size, memory};
+use crate::Failure;
+use crate::report::{Rounds, Row};
 use collector::domain::Limits;
 use collector::exec::memexec::MemExecutor;
 use collector::exec::wasm::{self, WasmExecutor};
 use collector::exec::{Config, Executor, Native};
 use collector::lifecycle::Lifecycle;
-use serde_json::json;
 use std::hint::black_box;
 use std::path::Path;
 
@@ -48,26 +48,27 @@ pub(crate) async fn warm(local: &Local, guest: &Guest, size: Size) -> Result<Vec
     guest.call(&local.memexec, &guest.least, NAMESPACE).await?;
     for _ in 0..size.rounds {
         // Interleaved, so that whatever else the machine does meets all of them.
-        rounds.note(SPAWN, &guest.spawns(&guest.native, size.calls)?);
-        rounds.note(MEMEXEC, &guest.calls(&local.memexec, &guest.native, size.calls).await?);
-        rounds.note(WASM, &guest.calls(&local.wasm, &guest.component, size.calls).await?);
-        rounds.note(SPAWN_LEAST, &guest.spawns(&guest.least, size.calls)?);
-        rounds.note(MEMEXEC_LEAST, &guest.calls(&local.memexec, &guest.least, size.calls).await?);
+        rounds.calls(SPAWN, &guest.spawns(&guest.native, size.calls)?);
+        rounds.calls(MEMEXEC, &guest.calls(&local.memexec, &guest.native, size.calls).await?);
+        rounds.calls(WASM, &guest.calls(&local.wasm, &guest.component, size.calls).await?);
+        rounds.calls(SPAWN_LEAST, &guest.spawns(&guest.least, size.calls)?);
+        rounds.calls(MEMEXEC_LEAST, &guest.calls(&local.memexec, &guest.least, size.calls).await?);
         let held = black_box(vec![1_u8; size.held_mib << 20]);
-        rounds.note(SPAWN_HELD, &guest.spawns(&guest.native, size.calls)?);
-        rounds.note(MEMEXEC_HELD, &guest.calls(&local.memexec, &guest.native, size.calls).await?);
+        rounds.calls(SPAWN_HELD, &guest.spawns(&guest.native, size.calls)?);
+        rounds.calls(MEMEXEC_HELD, &guest.calls(&local.memexec, &guest.native, size.calls).await?);
         drop(black_box(held));
     }
     let mut rows: Vec<Row> =
-        [SPAWN, MEMEXEC, WASM, SPAWN_HELD, MEMEXEC_HELD].map(|what| rounds.row("warm", what, SPAWN)).into();
-    rows.extend([SPAWN_LEAST, MEMEXEC_LEAST].map(|what| rounds.row("warm", what, SPAWN_LEAST)));
-    rows.push(bar("memexec / posix_spawn", rounds.ratio(MEMEXEC, SPAWN), 2.0));
-    rows.push(bar("memexec / posix_spawn, least program", rounds.ratio(MEMEXEC_LEAST, SPAWN_LEAST), 2.0));
+        [SPAWN, MEMEXEC, WASM, SPAWN_HELD, MEMEXEC_HELD].map(|what| rounds.row(what, SPAWN)).into();
+    rows.extend([SPAWN_LEAST, MEMEXEC_LEAST].map(|what| rounds.row(what, SPAWN_LEAST)));
+    rows.push(Row::at_most("memexec / posix_spawn", rounds.ratio(MEMEXEC, SPAWN), 2.0));
+    rows.push(Row::at_most("memexec / posix_spawn, least program", rounds.ratio(MEMEXEC_LEAST, SPAWN_LEAST), 2.0));
     let held = format!("memexec / posix_spawn, {} MiB held by the node", size.held_mib);
-    rows.push(bar(&held, rounds.ratio(MEMEXEC_HELD, SPAWN_HELD), 2.0));
+    rows.push(Row::at_most(&held, rounds.ratio(MEMEXEC_HELD, SPAWN_HELD), 2.0));
     // 1.15: what two measurements of the same thing differ by on a shared machine.
     let held = format!("memexec with {} MiB held by the node / without", size.held_mib);
-    rows.push(bar(&held, rounds.ratio(MEMEXEC_HELD, MEMEXEC), 1.15));
+    rows.push(Row::at_most(&held, rounds.ratio(MEMEXEC_HELD, MEMEXEC), 1.15));
+    rows.push(Row::at_most("wasm, us per call in process, an instance each", rounds.median(WASM), 15.0));
     Ok(rows)
 }
 
@@ -86,16 +87,13 @@ pub(crate) async fn cold(local: &Local, guest: &Guest, size: Size) -> Result<Vec
             let component = guest.fresh(&guest.component, number)?;
             took[2].push(guest.call(&local.wasm, &component, NAMESPACE).await?.0);
         }
-        [NEW, NEW_JAIL, COMPILED].iter().zip(&took).for_each(|(what, took)| rounds.note(what, took));
+        [NEW, NEW_JAIL, COMPILED].iter().zip(&took).for_each(|(what, took)| rounds.calls(what, took));
     }
-    Ok([NEW, NEW_JAIL, COMPILED].map(|what| rounds.row("cold", what, NEW)).into())
+    Ok([NEW, NEW_JAIL, COMPILED].map(|what| rounds.row(what, NEW)).into())
 }
 
 /// Memory of what is kept ready between calls, and of a call.
 pub(crate) async fn kept(local: &Local, guest: &Guest, data: &Path) -> Result<Vec<Row>, Failure> {
-    let row = |what: &str, kib: u64| {
-        Row::new(format!("mem   {what:<58} {kib:>9} KiB"), json!({ "memory": what, "kib": kib }))
-    };
     let before = memory::launcher()?;
     // Namespaces that have no jail yet.
     const MORE: u64 = 8;
@@ -107,10 +105,10 @@ pub(crate) async fn kept(local: &Local, guest: &Guest, data: &Path) -> Result<Ve
     let native = of(&local.memexec, &guest.native).await?.1.peak_memory.unwrap_or_default() >> 10;
     let component = of(&local.wasm, &guest.component).await?.1.peak_memory.unwrap_or_default() >> 10;
     Ok(vec![
-        row("memexec: launcher with all jails of this run", memory::launcher()?),
-        row("memexec: one namespace's jail (share of what is resident)", jail),
-        row("memexec: a running call, resident at most", native),
-        row("wasm: compiled code of this run that is resident", memory::mapped(&data.join("compiled"))?),
-        row("wasm: a running call, linear memory at most", component),
+        Row::memory("memexec: launcher with all jails of this run", memory::launcher()?),
+        Row::memory("memexec: one namespace's jail (share of what is resident)", jail),
+        Row::memory("memexec: a running call, resident at most", native),
+        Row::memory("wasm: compiled code of this run that is resident", memory::mapped(&data.join("compiled"))?),
+        Row::memory("wasm: a running call, linear memory at most", component),
     ])
 }

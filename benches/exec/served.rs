@@ -1,13 +1,13 @@
 //! The same over gRPC, from a node that is a process of its own.
 
-use crate::guest::{Guest, METHOD, NAMESPACE, Program, SERVICE};
+use super::Size;
+use super::guest::{Guest, METHOD, NAMESPACE, Program, SERVICE};
+use crate::Failure;
 use crate::process::Process;
-use crate::report::Row;
-use crate::{Failure, Rounds, Size};
+use crate::report::{Rounds, Row};
 use collector::cli::{NodeClient, Target};
 use collector::rpc::pb::serve_request::ServiceDef;
 use prost_types::Any;
-use serde_json::json;
 use std::path::Path;
 use std::time::Duration;
 
@@ -24,12 +24,11 @@ pub(crate) async fn rows(data: &Path, guest: &Guest, size: Size) -> Result<Vec<R
     let mut rounds = Rounds::default();
     for _ in 0..size.rounds {
         for (what, program) in [(NATIVE, &guest.native), (COMPONENT, &guest.component)] {
-            rounds.note(what, &calls(&client, guest, program, size.calls).await?);
+            rounds.calls(what, &calls(&client, guest, program, size.calls).await?);
         }
     }
-    let mut rows: Vec<Row> = [NATIVE, COMPONENT].map(|what| rounds.row("warm", what, COMPONENT)).into();
-    let text = format!("mem   {:<58} {idle:>9} KiB", "the idle node with exec.native=memexec, its launcher beside it");
-    rows.push(Row::new(text, json!({ "memory": "idle node", "kib": idle })));
+    let mut rows: Vec<Row> = [NATIVE, COMPONENT].map(|what| rounds.row(what, COMPONENT)).into();
+    rows.push(Row::memory("the idle node with exec.native=memexec, its launcher beside it", idle));
     Ok(rows)
 }
 

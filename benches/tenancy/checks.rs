@@ -1,30 +1,28 @@
 //! What asking who calls, what it may, and how much it has used costs a warm native call.
 
-use crate::client::Caller;
-use crate::report::{Round, Row, floor};
+use super::client::Caller;
+use crate::Failure;
+use crate::report::{Rounds, Row};
 use std::time::Duration;
 use tonic::Code;
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+const WITHOUT: &str = "native call, nobody is asked";
+const WITH: &str = "native call, every check on";
 
 /// * `open`: a node that asks nobody and counts nothing.
 /// * `guarded`: one that does, and a key of it.
 pub(crate) async fn run(open: &str, guarded: (&str, &str), rounds: usize, calls: usize) -> Result<Vec<Row>, Failure> {
     let open = Caller::connect(open, "quiet", None)?;
     let guarded = Caller::connect(guarded.0, "quiet", Some(guarded.1))?;
-    let (mut without, mut with) = (Vec::new(), Vec::new());
     for caller in [&open, &guarded] {
         hellos(caller, calls).await?;
     }
+    let mut measured = Rounds::default();
     for _ in 0..rounds {
-        without.push(Round::of(&hellos(&open, calls).await?));
-        with.push(Round::of(&hellos(&guarded, calls).await?));
+        measured.calls(WITHOUT, &hellos(&open, calls).await?);
+        measured.calls(WITH, &hellos(&guarded, calls).await?);
     }
-    let least = floor(&without);
-    Ok(vec![
-        Row::timed("warm", "native call, nobody is asked", &without, least),
-        Row::timed("warm", "native call, every check on", &with, least),
-    ])
+    Ok([WITHOUT, WITH].map(|what| measured.row(what, WITHOUT)).into())
 }
 
 async fn hellos(caller: &Caller, calls: usize) -> Result<Vec<Duration>, Failure> {

@@ -1,5 +1,6 @@
 //! Stock clients of the example plugins, with a namespace and credentials of their own.
 
+use crate::Failure;
 use http::Uri;
 use http::uri::PathAndQuery;
 use hyper_util::client::legacy::Client;
@@ -10,8 +11,6 @@ use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Request};
 use tonic_prost::ProstCodec;
-
-type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Path of a call that does what it should.
 pub(crate) const HELLO: &str = "/greeter.v1.Greeter/SayHello";

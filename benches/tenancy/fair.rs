@@ -1,16 +1,16 @@
 //! A quiet namespace beside a noisy one.
 
-use crate::client::{Caller, Ended};
-use crate::noise::{AT_ONCE, Neighbour, SINS};
-use crate::report::{Row, micros, quantile};
-use serde_json::json;
+use super::client::{Caller, Ended};
+use super::noise::{AT_ONCE, Neighbour, SINS};
+use crate::Failure;
+use crate::report::{Rounds, Row, Unit, micros, quantile};
 use std::time::Duration;
 use tonic::Code;
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
-
 /// Between two calls of the quiet one: a tenth of what its share would let it.
 const BETWEEN: Duration = Duration::from_millis(5);
+/// Calls of a round that a p99 is read off; there are as many rounds as they make, with a neighbour and without one.
+const ROUND: usize = 200;
 /// Until a neighbour is loud.
 const WARMING: Duration = Duration::from_millis(500);
 
@@ -29,15 +29,35 @@ pub(crate) async fn run(address: &str, token: Option<&str>, calls: usize, quick:
 pub(crate) async fn beside(address: &str, token: Option<&str>, calls: usize, what: &str) -> Result<Row, Failure> {
     let quiet = Caller::connect(address, "quiet", token)?;
     listen(&quiet, 100).await?;
-    // A baseline for each, so that whatever else the machine does meets both.
-    let alone = listen(&quiet, calls).await?;
-    let noisy = {
-        let _neighbour = Neighbour::start(address, token, what)?;
+    let (mut rounds, mut good, mut all) = (Rounds::default(), 0, 0);
+    let parts = (calls / ROUND).max(1);
+    for _ in 0..parts {
+        // A baseline for each, so that whatever else the machine does meets both.
+        let alone = listen(&quiet, calls / parts).await?;
+        let noisy = {
+            let _neighbour = Neighbour::start(address, token, what)?;
+            tokio::time::sleep(WARMING).await;
+            listen(&quiet, calls / parts).await?
+        };
         tokio::time::sleep(WARMING).await;
-        listen(&quiet, calls).await?
-    };
-    tokio::time::sleep(WARMING).await;
-    Ok(row(what, &alone, &noisy))
+        rounds.value(ALONE, Unit::Time, p99(&alone), alone.len());
+        rounds.value(&name(what), Unit::Time, p99(&noisy), noisy.len());
+        good += noisy.iter().filter(|one| one.code == Code::Ok).count();
+        all += noisy.len();
+    }
+    #[expect(clippy::cast_precision_loss, reason = "counts of a benchmark")]
+    let share = good as f64 / all.max(1) as f64 * 100.0;
+    Ok(rounds.row(&name(what), ALONE).with("% ok", share))
+}
+
+const ALONE: &str = "p99 of the quiet namespace alone";
+
+fn name(what: &str) -> String {
+    format!("p99 of the quiet namespace beside {AT_ONCE} x {what}")
+}
+
+fn p99(all: &[Ended]) -> f64 {
+    micros(quantile(&all.iter().map(|one| one.took).collect::<Vec<_>>(), 0.99))
 }
 
 async fn listen(quiet: &Caller, calls: usize) -> Result<Vec<Ended>, Failure> {
@@ -47,19 +67,4 @@ async fn listen(quiet: &Caller, calls: usize) -> Result<Vec<Ended>, Failure> {
         tokio::time::sleep(BETWEEN).await;
     }
     Ok(all)
-}
-
-fn row(what: &str, alone: &[Ended], beside: &[Ended]) -> Row {
-    let p99 = |all: &[Ended]| quantile(&all.iter().map(|one| one.took).collect::<Vec<_>>(), 0.99);
-    let good = beside.iter().filter(|one| one.code == Code::Ok).count();
-    #[expect(clippy::cast_precision_loss, reason = "counts of a benchmark")]
-    let share = good as f64 / beside.len().max(1) as f64 * 100.0;
-    let (alone, beside) = (micros(p99(alone)), micros(p99(beside)));
-    let ratio = beside / alone.max(f64::MIN_POSITIVE);
-    Row::new(
-        format!(
-            "fair  beside {AT_ONCE} x {what:<22} {share:>6.2} % ok, p99 {beside:>8.1} us = {ratio:.2}x alone ({alone:.1} us)"
-        ),
-        json!({ "fair": what, "ok_percent": share, "p99_us": beside, "alone_p99_us": alone, "ratio": ratio }),
-    )
 }

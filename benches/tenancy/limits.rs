@@ -1,8 +1,8 @@
 //! How late deadlines are, and what a node gives that is asked for ten times what it can do.
 
-use crate::client::{Caller, Ended, Sin};
-use crate::report::{Row, micros, quantile};
-use serde_json::json;
+use super::client::{Caller, Ended, Sin};
+use crate::Failure;
+use crate::report::{Rounds, Row, Unit, micros, quantile};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -10,12 +10,12 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tonic::Code;
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
-
 const SPIN: &str = "/misbehave.v1.Misbehave/Spin";
 const SLEEP: &str = "/misbehave.v1.Misbehave/Sleep";
 /// Deadline of a guest that never ends.
 const DEADLINE: Duration = Duration::from_millis(50);
+/// Rounds that the calls are cut into, as they ended.
+const PARTS: usize = 5;
 /// Such guests at a time.
 const SPINNERS: usize = 4;
 
@@ -41,13 +41,9 @@ pub(crate) async fn overrun(address: &str, token: Option<&str>, calls: usize) ->
         }
         late.push(ended.took.saturating_sub(DEADLINE));
     }
-    let (p50, p999) = (micros(quantile(&late, 0.5)) / 1e3, micros(quantile(&late, 0.999)) / 1e3);
-    Ok(Row::new(
-        format!(
-            "late  deadline of a spinning guest       p50 {p50:.2} ms, p99.9 {p999:.2} ms ({calls} calls, {SPINNERS} at a time)"
-        ),
-        json!({ "late_p50_ms": p50, "late_p999_ms": p999, "calls": calls }),
-    ))
+    let (mut rounds, name) = (Rounds::default(), format!("late: deadline of a spinning guest, {SPINNERS} at a time"));
+    late.chunks(calls.div_ceil(PARTS)).for_each(|part| rounds.calls(&name, part));
+    Ok(rounds.alone(&name).with("p99.9 us", micros(quantile(&late, 0.999))))
 }
 
 /// Slots of the node that is asked for too much, and how long a call holds one.
@@ -57,24 +53,35 @@ const HELD: Duration = Duration::from_millis(20);
 /// Goodput at the peak and at ten times of it, and how quick refusals are.
 ///
 /// * `address`: of a node with [`SLOTS`] slots.
-pub(crate) async fn overload(address: &str, token: Option<&str>, span: Duration) -> Result<Row, Failure> {
+/// * `span`: of each half of a round.
+pub(crate) async fn overload(
+    address: &str,
+    token: Option<&str>,
+    span: Duration,
+    count: usize,
+) -> Result<[Row; 2], Failure> {
+    const PEAK: &str = "goodput at the peak";
+    const TENFOLD: &str = "goodput at ten times of it";
     let caller = Caller::connect(address, "noisy", token)?;
-    let peak = closed(&caller, span).await?;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "calls a second of a benchmark")]
-    let rate = (peak * 10.0) as u32;
-    let ended = open(&caller, rate, span).await?;
-    let good = per_second(ended.iter().filter(|one| one.code == Code::Ok).count(), span);
-    let refused: Vec<Duration> =
-        ended.iter().filter(|one| one.code == Code::ResourceExhausted).map(|one| one.took).collect();
-    let others = ended.iter().filter(|one| !matches!(one.code, Code::Ok | Code::ResourceExhausted)).count();
-    let (kept, slow) = (good / peak * 100.0, micros(quantile(&refused, 0.99)) / 1e3);
-    Ok(Row::new(
-        format!(
-            "load  ten times {peak:.0} calls/s                goodput {kept:.1} % of peak, {} refused, p99 of refusals {slow:.2} ms, {others} other ends",
-            refused.len()
-        ),
-        json!({ "peak_per_s": peak, "goodput_percent": kept, "refused": refused.len(), "refusal_p99_ms": slow, "others": others }),
-    ))
+    let (mut rounds, mut refused, mut others) = (Rounds::default(), Vec::new(), 0);
+    for _ in 0..count {
+        let peak = closed(&caller, span).await?;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "calls a second of a benchmark")]
+        let rate = (peak * 10.0) as u32;
+        let ended = open(&caller, rate, span).await?;
+        let good = per_second(ended.iter().filter(|one| one.code == Code::Ok).count(), span);
+        rounds.value(PEAK, Unit::Rate, peak, 1);
+        rounds.value(TENFOLD, Unit::Rate, good, ended.len());
+        refused.extend(ended.iter().filter(|one| one.code == Code::ResourceExhausted).map(|one| one.took));
+        others += ended.iter().filter(|one| !matches!(one.code, Code::Ok | Code::ResourceExhausted)).count();
+    }
+    let count = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+    let tenfold = rounds
+        .row(TENFOLD, PEAK)
+        .with("refused", count(refused.len()))
+        .with("p99 of refusals us", micros(quantile(&refused, 0.99)))
+        .with("other ends", count(others));
+    Ok([rounds.row(PEAK, PEAK), tenfold])
 }
 
 fn per_second(count: usize, span: Duration) -> f64 {
@@ -92,7 +99,7 @@ async fn closed(caller: &Caller, span: Duration) -> Result<f64, Failure> {
         tasks.spawn(async move {
             let mut good = 0;
             while Instant::now() < until {
-                good += usize::from(sleep(&caller).await.is_ok_and(|ended| ended.code == Code::Ok));
+                good += usize::from(sleep(&caller, HELD).await.is_ok_and(|ended| ended.code == Code::Ok));
             }
             good
         });
@@ -109,12 +116,13 @@ async fn open(caller: &Caller, rate: u32, span: Duration) -> Result<Vec<Ended>, 
     while Instant::now() < until {
         ticks.tick().await;
         let caller = caller.clone();
-        tasks.spawn(async move { sleep(&caller).await });
+        tasks.spawn(async move { sleep(&caller, HELD).await });
     }
     tasks.join_all().await.into_iter().collect()
 }
 
-async fn sleep(caller: &Caller) -> Result<Ended, Failure> {
-    let amount = u64::try_from(HELD.as_millis())?;
+/// A guest that runs so long and does nothing.
+pub(crate) async fn sleep(caller: &Caller, span: Duration) -> Result<Ended, Failure> {
+    let amount = u64::try_from(span.as_millis())?;
     caller.call(SLEEP, Sin { amount, text: String::new() }, Duration::from_secs(10)).await
 }

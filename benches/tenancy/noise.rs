@@ -1,11 +1,10 @@
 //! The neighbour: this program again, as a process of its own that gives way, so that what is measured is the node's
 //! fairness and not its client's.
 
-use crate::client::{Caller, HELLO, Hello, Sin};
+use super::client::{Caller, HELLO, Hello, Sin};
+use crate::Failure;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
-
-type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Calls in flight at a time.
 pub(crate) const AT_ONCE: usize = 64;

@@ -1,50 +1,50 @@
 //! What types cost: deploying until the first answer, checking a message, ten thousand registrations.
 
-use crate::hello::HelloClient;
-use crate::report::{Row, quantile};
+use crate::Failure;
+use crate::echo::HelloClient;
+use crate::node::{channel, deploy, parts};
+use crate::options::Options;
+use crate::plugins;
+use crate::process::Process;
+use crate::report::{Rounds, Row, Unit, micros};
 use bytes::Bytes;
-use collector::cli::PluginFile;
 use collector::registry::Schema;
 use collector::rpc::pb;
 use pb::collector_registry_client::CollectorRegistryClient;
-use pb::plugin::v1::deploy_request::Part;
+use pb::plugin::v1::UndeployRequest;
 use pb::plugin::v1::plugins_client::PluginsClient;
-use pb::plugin::v1::{DeployHeader, DeployRequest, UndeployRequest};
 use prost::Message as _;
 use prost_types::{
     DescriptorProto, FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet, field_descriptor_proto,
 };
-use serde_json::json;
 use std::hint::black_box;
 use std::time::Duration;
 use tokio::time::Instant;
-use tonic::transport::{Channel, Endpoint};
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+/// Namespace of the calls.
+const NAMESPACE: &str = "bench";
 
-async fn channel(address: &str) -> Result<Channel, Failure> {
-    Ok(Endpoint::from_shared(address.to_owned())?.connect().await?)
-}
-
-fn parts(namespace: &str, bytes: &Bytes) -> Vec<DeployRequest> {
-    let header = DeployHeader { namespace: namespace.to_owned(), ..Default::default() };
-    let chunks = bytes.chunks(256 << 10).map(|chunk| Part::Chunk(chunk.to_vec().into()));
-    std::iter::once(Part::Header(header)).chain(chunks).map(|part| DeployRequest { part: Some(part) }).collect()
-}
-
-/// Deploys for the benchmark's calls to stay.
-pub(crate) async fn deploy(address: &str, plugin: &PluginFile) -> Result<(), Failure> {
-    let mut client = PluginsClient::new(channel(address).await?);
-    client.deploy(tokio_stream::iter(parts("bench", &plugin.bytes))).await?;
-    Ok(())
+/// Group `registry`.
+pub(crate) async fn rows(options: &Options) -> Result<Vec<Row>, Failure> {
+    let data = tempfile::tempdir()?;
+    let node = Process::node(data.path(), &[])?;
+    let greeter = plugins::component("greeter")?;
+    deploy(&channel(&node.address).await?, None, NAMESPACE, &greeter).await?;
+    let mut rows = vec![check(options.rounds())?];
+    rows.extend(deploy_to_answer(&node.address, &greeter, options.rounds()).await?);
+    let resident = || node.resident_kib();
+    rows.push(registrations(&node.address, options.pick(10_000, 200), resident).await?);
+    Ok(rows)
 }
 
 /// From the reply of `Deploy` to the first answer that a stock client gets, and how long `Deploy` itself took.
-pub(crate) async fn deploy_to_answer(address: &str, plugin: &PluginFile, rounds: usize) -> Result<Row, Failure> {
+async fn deploy_to_answer(address: &str, plugin: &Bytes, count: usize) -> Result<[Row; 2], Failure> {
+    const DEPLOY: &str = "Deploy of known code";
+    const ANSWER: &str = "from the reply of Deploy to the first answer";
     let mut client = PluginsClient::new(channel(address).await?);
-    let (mut deployed, mut answered) = (Vec::new(), Vec::new());
-    for _ in 0..rounds {
-        let gone = UndeployRequest { namespace: "bench".into(), name: "greeter.v1.Greeter".into(), version: 0 };
+    let mut rounds = Rounds::default();
+    for _ in 0..count {
+        let gone = UndeployRequest { namespace: NAMESPACE.into(), name: "greeter.v1.Greeter".into(), version: 0 };
         client.undeploy(gone).await?;
         // A client that is there already, as stock clients are.
         let mut hello = HelloClient::connect(address)?;
@@ -52,21 +52,13 @@ pub(crate) async fn deploy_to_answer(address: &str, plugin: &PluginFile, rounds:
             return Err("it still answers".into());
         }
         let began = Instant::now();
-        client.deploy(tokio_stream::iter(parts("bench", &plugin.bytes))).await?;
-        deployed.push(began.elapsed());
+        client.deploy(tokio_stream::iter(parts(NAMESPACE, plugin))).await?;
+        rounds.calls(DEPLOY, &[began.elapsed()]);
         let began = Instant::now();
         hello.call("Ada").await?;
-        answered.push(began.elapsed());
+        rounds.calls(ANSWER, &[began.elapsed()]);
     }
-    let (deployed, answered) = (quantile(&deployed, 0.5), quantile(&answered, 0.5));
-    let text = format!(
-        "deploy to answer                       {:>9.1} us   after Deploy returned, which took {:.1} ms (known code, {rounds} rounds)",
-        answered.as_secs_f64() * 1e6,
-        deployed.as_secs_f64() * 1e3
-    );
-    let value =
-        json!({ "deploy_to_answer_us": answered.as_secs_f64() * 1e6, "deploy_ms": deployed.as_secs_f64() * 1e3 });
-    Ok(Row::new(text, value))
+    Ok([rounds.alone(DEPLOY), rounds.alone(ANSWER)])
 }
 
 fn field(name: &str, number: i32, kind: field_descriptor_proto::Type, of: Option<&str>) -> FieldDescriptorProto {
@@ -143,26 +135,25 @@ fn message() -> Result<(Schema, Vec<u8>), Failure> {
 }
 
 /// One check of a 256-byte message against its type.
-pub(crate) fn check(rounds: usize) -> Result<Row, Failure> {
+fn check(count: usize) -> Result<Row, Failure> {
+    const CHECKS: u32 = 20_000;
     let (schema, message) = message()?;
     let method = schema.services().first().and_then(|service| service.method("Check")).ok_or("no method")?;
     method.input.check(&message).map_err(|why| why.problem)?;
-    let mut took = Vec::new();
-    for _ in 0..rounds.max(3) {
-        const CHECKS: u32 = 20_000;
+    let (mut rounds, name) = (Rounds::default(), format!("check of a {}-byte message", message.len()));
+    for _ in 0..count {
         let began = Instant::now();
         for _ in 0..CHECKS {
             black_box(method.input.check(black_box(&message)).is_ok());
         }
-        took.push(began.elapsed() / CHECKS);
+        rounds.value(&name, Unit::Time, micros(began.elapsed()) / f64::from(CHECKS), CHECKS as usize);
     }
-    let nanos = quantile(&took, 0.5).as_nanos();
-    let text = format!("check of a {}-byte message              {nanos:>9} ns", message.len());
-    Ok(Row::new(text, json!({ "check_ns": u64::try_from(nanos)?, "bytes": message.len() })))
+    Ok(rounds.alone(&name))
 }
 
-/// Registrations of one file, every second one invalid, and what is left of them in memory.
-pub(crate) async fn registrations(
+/// Registrations of one file, every second one invalid, and what is left of them in memory. The floor is
+/// the first tenth of them.
+async fn registrations(
     address: &str,
     count: usize,
     resident_kib: impl Fn() -> Result<u64, Failure>,
@@ -186,17 +177,13 @@ pub(crate) async fn registrations(
         let valid = took.iter().skip(from).step_by(2);
         valid.take(count / 20).copied().collect()
     };
-    let (first, last) = (quantile(&part(0), 0.5), quantile(&part(count - count / 10), 0.5));
-    let ratio = last.as_secs_f64() / first.as_secs_f64();
-    let text = format!(
-        "{count} registrations, half invalid      {:>9.1} us   the last tenth, {ratio:.2}x the first; resident {before} KiB after a tenth, {after} KiB at the end",
-        last.as_secs_f64() * 1e6
-    );
-    let value = json!({
-        "registrations": count, "first_us": first.as_secs_f64() * 1e6, "last_us": last.as_secs_f64() * 1e6,
-        "ratio": ratio, "before_kib": before, "after_kib": after,
-    });
-    Ok(Row::new(text, value))
+    let mut rounds = Rounds::default();
+    rounds.calls("first", &part(0));
+    let name = format!("registration, the last tenth of {count}, half of them invalid");
+    rounds.calls(&name, &part(count - count / 10));
+    let kib = |kib: u64| f64::from(u32::try_from(kib).unwrap_or(u32::MAX));
+    let row = rounds.row_over(&name, "the first tenth", rounds.each("first"));
+    Ok(row.with("resident KiB after a tenth", kib(before)).with("at the end", kib(after)))
 }
 
 /// The n-th revision of one file: a field comes, a field goes reserved; the odd ones break something.

@@ -1,4 +1,4 @@
-//! The floor: a plain tonic server that answers `Create` at once and `Get` with what was created last.
+//! Collections: answers `Create` at once and `Get` with what was created last.
 
 use collector::rpc::pb;
 use pb::collection_service_server::{CollectionService, CollectionServiceServer};
@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use tonic::{Request, Response, Status};
 
 #[derive(Default)]
-struct Echo(Mutex<Option<prost_types::Any>>);
+pub(super) struct Echo(Mutex<Option<prost_types::Any>>);
 
 macro_rules! echo {
     ($($method:ident: $request:ident -> $response:ident;)*; { $($more:tt)* }) => {
@@ -55,12 +55,6 @@ fn info(id: &str) -> Option<pb::RecordInfo> {
     Some(pb::RecordInfo { id: id.to_owned(), etag: "1790000000000000".to_owned(), metadata: Some(metadata) })
 }
 
-/// Serves on a free port until killed, and says where as JSON.
-pub(crate) async fn serve() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    println!("{}", serde_json::json!({ "serving": format!("http://{}", listener.local_addr()?) }));
-    let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
-    let server = tonic::transport::Server::builder().add_service(CollectionServiceServer::new(Echo::default()));
-    server.serve_with_incoming(incoming).await?;
-    Ok(())
+pub(super) fn service() -> CollectionServiceServer<Echo> {
+    CollectionServiceServer::new(Echo::default())
 }

@@ -1,25 +1,24 @@
 //! What a collection costs beside the floors under it, in one run: an echo of the same size, an `fdatasync`, one fsync
 //! per row.
 //!
-//! `cargo bench --bench collections` prints a table and writes JSON; `-- --quick` only shows that it runs. The node and
-//! the echo are processes of their own. Everything goes over gRPC, as clients do it, but for the `fdatasync`.
+//! The node and the echo are processes of their own. Everything goes over gRPC, as clients do it, but for the `fdatasync`.
 
 mod data;
-mod echo;
 mod find;
-#[path = "../common/process.rs"]
-mod process;
-#[path = "../common/report.rs"]
-mod report;
 mod write;
 
+pub(crate) use data::{NAMESPACE, TYPE, Words, register};
+pub(crate) use write::load;
+
+use crate::Failure;
+use crate::node::channel;
+use crate::options::Options;
+use crate::process::Process;
+use crate::report::Row;
 use collector::rpc::pb;
 use pb::collection_repo_client::CollectionRepoClient;
 use pb::collection_service_client::CollectionServiceClient;
-use process::Process;
-use tonic::transport::{Channel, Endpoint};
-
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+use tonic::transport::Channel;
 
 /// How much is measured.
 struct Size {
@@ -30,20 +29,17 @@ struct Size {
     listed: usize,
 }
 
-const FULL: Size = Size { rounds: 7, calls: 1_000, crowd: 6_400, found: 100_000, listed: 1_000_000 };
-const QUICK: Size = Size { rounds: 1, calls: 20, crowd: 128, found: 2_000, listed: 2_000 };
-
-fn main() -> Result<(), Failure> {
-    let args: Vec<String> = std::env::args().collect();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    if args.iter().any(|arg| arg == "--echo") {
-        return runtime.block_on(echo::serve());
+impl Size {
+    fn of(options: &Options) -> Self {
+        let usual = Self { rounds: 0, calls: 1_000, crowd: 6_400, found: 100_000, listed: 1_000_000 };
+        let quick = Self { rounds: 0, calls: 20, crowd: 128, found: 2_000, listed: 2_000 };
+        Self { rounds: options.rounds(), ..options.pick(usual, quick) }
     }
-    let size = if args.iter().any(|arg| arg == "--quick") { QUICK } else { FULL };
-    runtime.block_on(run(&size))
 }
 
-async fn run(size: &Size) -> Result<(), Failure> {
+/// Group `collections`.
+pub(crate) async fn rows(options: &Options) -> Result<Vec<Row>, Failure> {
+    let size = &Size::of(options);
     // Beside the target folder, not in /tmp, which may be memory.
     let data = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let node = Process::node(data.path(), &[])?;
@@ -61,10 +57,11 @@ async fn run(size: &Size) -> Result<(), Failure> {
     rows.extend(write::together(&node.address, size).await?);
     rows.extend(find::found(&node.address, size).await?);
     rows.push(find::listed(&node, size).await?);
-    report::print("collections", &rows)
+    Ok(rows)
 }
 
-async fn make(address: &str, name: &str, full_text: pb::FullText, indexed: &[&str]) -> Result<(), Failure> {
+/// Makes a collection of records.
+pub(crate) async fn make(address: &str, name: &str, full_text: pb::FullText, indexed: &[&str]) -> Result<(), Failure> {
     let message_type = pb::MessageTypeRef { namespace: String::new(), message_name: data::TYPE.to_owned() };
     let collection = pb::Collection {
         namespace: data::NAMESPACE.to_owned(),
@@ -79,12 +76,8 @@ async fn make(address: &str, name: &str, full_text: pb::FullText, indexed: &[&st
     Ok(())
 }
 
-async fn channel(address: &str) -> Result<Channel, Failure> {
-    Ok(Endpoint::from_shared(address.to_owned())?.tcp_nodelay(true).connect().await?)
-}
-
 /// A client over a connection of its own.
-async fn client(address: &str) -> Result<CollectionServiceClient<Channel>, Failure> {
+pub(crate) async fn client(address: &str) -> Result<CollectionServiceClient<Channel>, Failure> {
     let client = CollectionServiceClient::new(channel(address).await?);
     Ok(client.max_decoding_message_size(64 << 20).max_encoding_message_size(64 << 20))
 }

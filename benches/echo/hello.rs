@@ -1,7 +1,10 @@
 //! `greeter.v1.Greeter/SayHello` as a stock client calls it, and as plain tonic would answer it.
 
+use crate::Failure;
 use collector::cli::ClientError;
 use http::Uri;
+use http::header::CONTENT_TYPE;
+use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -17,16 +20,14 @@ use tonic_prost::ProstCodec;
 use tower::Service;
 
 /// Path of the method.
-const PATH: &str = "/greeter.v1.Greeter/SayHello";
+pub(crate) const PATH: &str = "/greeter.v1.Greeter/SayHello";
 
 /// `greeter.v1.HelloRequest`, and near enough `HelloReply`: one string.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Hello {
     #[prost(string, tag = "1")]
-    text: String,
+    pub(crate) text: String,
 }
-
-type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// A stock client over one connection.
 #[derive(Clone)]
@@ -58,7 +59,7 @@ impl HelloClient {
 
 /// The echo's service.
 #[derive(Clone)]
-pub(crate) struct HelloEcho;
+pub(super) struct HelloEcho;
 
 impl tonic::server::NamedService for HelloEcho {
     const NAME: &'static str = "greeter.v1.Greeter";
@@ -90,9 +91,30 @@ impl Service<http::Request<Body>> for HelloEcho {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        if request.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "application/json") {
+            return Box::pin(async move { Ok(json(request).await) });
+        }
         Box::pin(async move {
             let mut grpc = tonic::server::Grpc::new(ProstCodec::<Hello, Hello>::default());
             Ok(grpc.unary(Answer, request).await)
         })
     }
+}
+
+/// The same as a few lines on hyper would: the Connect protocol's unary JSON, and nothing of the protocol.
+async fn json(request: http::Request<Body>) -> http::Response<Body> {
+    let greeted = async {
+        let body = request.into_body().collect().await.ok()?.to_bytes();
+        let asked: serde_json::Value = serde_json::from_slice(&body).ok()?;
+        let text = format!("Hello, {}!", asked["name"].as_str()?);
+        serde_json::to_vec(&serde_json::json!({ "text": text })).ok()
+    };
+    let Some(reply) = greeted.await else {
+        let mut refused = http::Response::new(Body::empty());
+        *refused.status_mut() = http::StatusCode::BAD_REQUEST;
+        return refused;
+    };
+    let mut response = http::Response::new(Body::new(Full::from(reply)));
+    response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    response
 }
