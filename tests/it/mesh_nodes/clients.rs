@@ -135,7 +135,7 @@ impl Client {
                     self.channel = Some(channel);
                     return Ok(());
                 }
-                Err(status) if is_refused(&status) && self.places.len() > 1 => self.next().await,
+                Err(status) if is_unsent(&status) && self.places.len() > 1 => self.next().await,
                 Err(status) => {
                     self.channel = Some(channel);
                     return Err(status);
@@ -151,11 +151,18 @@ impl Client {
     }
 }
 
-/// Whether nobody listens there.
-fn is_refused(status: &Status) -> bool {
+/// Whether the client's side says that the call was never begun: nobody listens there, or the connection had said goodbye
+/// when the call came to it. Clients of gRPC try those again by themselves (proposal A6, transparent retries); tonic leaves
+/// it to its caller. Whatever the server said is something else.
+fn is_unsent(status: &Status) -> bool {
     let mut source = std::error::Error::source(status);
     while let Some(why) = source {
-        if why.downcast_ref::<std::io::Error>().is_some_and(|why| why.kind() == std::io::ErrorKind::ConnectionRefused) {
+        let refused = why.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        let goodbye = why
+            .downcast_ref::<h2::Error>()
+            .is_some_and(|why| why.is_go_away() && why.is_remote() && why.reason() == Some(h2::Reason::NO_ERROR));
+        let canceled = why.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled);
+        if goodbye || canceled || refused == Some(std::io::ErrorKind::ConnectionRefused) {
             return true;
         }
         source = why.source();
