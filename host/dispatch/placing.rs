@@ -89,7 +89,9 @@ pub enum PlaceError {
     Deploy(#[from] DeployError),
 }
 
-type Turn = Arc<tokio::sync::Mutex<()>>;
+type Turn = tokio::sync::Mutex<()>;
+/// Those that somebody has or waits for.
+type Turns = HashMap<(Namespace, Digest), Weak<Turn>>;
 
 /// Places code on this node.
 pub struct Placing {
@@ -98,7 +100,7 @@ pub struct Placing {
     sources: Arc<dyn Sources>,
     max_bytes: usize,
     /// Who fetches what at the moment.
-    turns: Mutex<HashMap<(Namespace, Digest), Weak<tokio::sync::Mutex<()>>>>,
+    turns: Mutex<Turns>,
 }
 
 impl Placing {
@@ -175,7 +177,7 @@ impl Placing {
     }
 
     /// One for each artifact that somebody places at the moment.
-    fn turn(&self, namespace: &Namespace, digest: &Digest) -> Turn {
+    fn turn(&self, namespace: &Namespace, digest: &Digest) -> Arc<Turn> {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         // As many as there are calls that place something: looking through them costs less than one of those.
         turns.retain(|_, turn| turn.strong_count() > 0);
@@ -183,7 +185,7 @@ impl Placing {
         if let Some(turn) = turns.get(&key).and_then(Weak::upgrade) {
             return turn;
         }
-        let turn = Turn::default();
+        let turn = Arc::<Turn>::default();
         turns.insert(key, Arc::downgrade(&turn));
         turn
     }

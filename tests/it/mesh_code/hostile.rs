@@ -116,3 +116,19 @@ async fn m06_m08_code_that_is_another_or_does_not_come_leaves_nothing() {
         assert_eq!(artifacts(&a), usize::from(name == "of another"), "{name}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_want_the_same_code_fetch_it_once() {
+    let greeter = plugin("greeter");
+    let there = reserve();
+    let chunks = greeter.bytes.chunks(64 << 10).map(|chunk| Ok(chunk.to_vec())).collect();
+    let source = Source::at(&there, format!("sha256:{}", greeter.artifact.digest), chunks).await;
+    let a = node("a", &reserve(), &[peer(&there, &["acme:invoker"])]).await;
+    knows(&a, "b").await;
+    let calls = (0..8).map(|_| dispatched(&a, place_here(&greeter)));
+    for answer in futures_util::future::join_all(calls).await {
+        assert_eq!(answer.unwrap().handled_by_collector_id, "a");
+    }
+    assert_eq!(source.asked.load(Ordering::Relaxed), 1);
+    assert_eq!(deployments(&a).await[0].versions.len(), 1);
+}

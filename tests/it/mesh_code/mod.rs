@@ -236,3 +236,23 @@ async fn m03_nobody_reads_or_places_code_but_over_a_link() {
     let refused = client.place(place).await.unwrap_err();
     assert_eq!(verdict(&refused), (Code::PermissionDenied, "NOT_A_PEER".into()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployment_to_others_on_the_command_line() {
+    let nodes = [("a", &["acme:admin"][..]), ("b", &["acme:deployer"]), ("c", &["acme:invoker"])];
+    let [a, b, _c] = mesh_of(nodes).await;
+    let run = |to: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_collector"));
+        command.args(["--json", "plugin", "deploy", "--namespace", "acme", "--to", to, "--node", &a.address()]);
+        let done = command.arg(component("greeter")).output().unwrap();
+        let said: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+        (done.status.code(), said["placed"].clone(), text(&done.stderr))
+    };
+    let live = json!({ "collector_id": "b", "version": 1, "error": null, "reason": null });
+    let (code, placed, _) = run("b");
+    assert_eq!((code, placed), (Some(0), json!([live])));
+    let (code, placed, said) = run("b,c");
+    assert_eq!((code, &placed[0], &placed[1]["reason"]), (Some(1), &live, &json!("DENIED")), "{placed}");
+    assert!(said.contains("1 of 2 collectors did not deploy it"), "{said}");
+    assert_eq!(deployments(&b).await.len(), 1);
+}
