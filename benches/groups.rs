@@ -67,7 +67,11 @@ const ALL: [Group; 11] = [
         about: "a call and point operations, with ever more services and records beside them",
         run: |options| Box::pin(growth::rows(options)),
     },
-    Group { name: "mesh", about: "forwarding between nodes", run: |options| Box::pin(mesh::rows(options)) },
+    Group {
+        name: "mesh",
+        about: "calls that another node answers beside the same answered here, a routing decision, nodes lost and restarted",
+        run: |options| Box::pin(mesh::rows(options)),
+    },
     Group {
         name: "peers",
         about: "the same greeting over HTTP/1.1 from other hosts, beside a plain hyper server",

@@ -16,7 +16,7 @@ pub(crate) struct Options {
     /// Few calls in one round: shows that everything runs, says nothing about speed
     #[arg(long)]
     pub(crate) quick: bool,
-    /// The largest sizes too: 10,000 components and services, 1,000,000 records (hours)
+    /// The largest sizes too: 10,000 components and services, 1,000,000 records; takes long
     #[arg(long, conflicts_with = "quick")]
     pub(crate) full: bool,
     /// Interleaved rounds [default: 7; 1 with --quick]

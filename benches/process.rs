@@ -1,6 +1,7 @@
 //! The processes that are measured: a node as operators run it, and an echo (the benchmark's own program again).
 
 use crate::Failure;
+use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -15,9 +16,17 @@ pub(crate) struct Process {
 impl Process {
     /// * `settings`: `section.key=value` each.
     pub(crate) fn node(data: &Path, settings: &[&str]) -> Result<Self, Failure> {
+        Self::node_at("127.0.0.1:0", data, settings.iter().flat_map(|&setting| ["--set", setting]))
+    }
+
+    /// * `words`: further ones of the command line.
+    pub(crate) fn node_at<W: AsRef<OsStr>>(
+        at: &str,
+        data: &Path,
+        words: impl IntoIterator<Item = W>,
+    ) -> Result<Self, Failure> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_collector"));
-        command.args(["serve", "--json", "--listen", "127.0.0.1:0", "--set", "log.level=warn", "--data"]).arg(data);
-        command.args(settings.iter().flat_map(|&setting| ["--set", setting]));
+        command.args(["serve", "--json", "--listen", at, "--set", "log.level=warn", "--data"]).arg(data).args(words);
         Self::start(command, |first| {
             let said: serde_json::Value = serde_json::from_str(first).ok()?;
             Some(said["serving"].as_str()?.to_owned())
@@ -43,6 +52,15 @@ impl Process {
         let mut child = Killed(Some(command.spawn()?));
         let stderr = child.0.as_mut().and_then(|child| child.stderr.take()).ok_or("no stderr")?;
         child.told(stderr, address)
+    }
+
+    /// Lets it finish what it does, and waits for its end.
+    ///
+    /// * errors: it ended otherwise than it should.
+    pub(crate) fn stop(mut self) -> Result<(), Failure> {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), rustix::process::Signal::TERM)?;
+        let status = self.child.wait()?;
+        if status.success() { Ok(()) } else { Err(format!("a node ended with {status}").into()) }
     }
 
     pub(crate) fn resident_kib(&self) -> Result<u64, Failure> {

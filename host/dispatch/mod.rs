@@ -24,7 +24,7 @@ use crate::exec::wasm::{Import, import};
 use crate::exec::{Code, ExecError, ExecFailure, Executor, HostCalls, Job};
 use crate::lifecycle::Lifecycle;
 use crate::registry::{self, MethodRef, Registry, Snapshot};
-use crate::tenancy::{Caller, Permit, Tenancy, Verb};
+use crate::tenancy::{Caller, Permit, Principal, Tenancy, Verb};
 use artifacts::{Artifact, Artifacts};
 use bytes::Bytes;
 use deployments::{Active, Deployments};
@@ -227,7 +227,7 @@ impl Dispatcher {
         let Some(active) = self.parts.deployments.active(namespace, full) else {
             return Err(DispatchError::NoImplementation(full.to_string()));
         };
-        if self.parts.lifecycle.is_draining() {
+        if self.turns_away(caller) {
             return Err(DispatchError::Draining);
         }
         Ok(Ready { permit, snapshot, method, active, depth: 0 })
@@ -291,6 +291,12 @@ impl Dispatcher {
             Some(_) => Here::Deployed,
             None => Here::Nowhere(snapshot.find_method(service, method).ok()),
         })
+    }
+
+    /// Whether a call is not begun because the node stops: one that a peer hands over, which knows others. A client's own
+    /// that came before the client could hear of it is answered: its connection takes no more soon enough.
+    pub fn turns_away(&self, caller: &Caller) -> bool {
+        self.is_draining() && matches!(caller.principal(), Principal::Forwarded { .. })
     }
 
     /// Whether the node takes no more calls.

@@ -111,7 +111,9 @@ impl Mesh {
 
     /// What a linked peer serves has changed. From one that is not linked any more it changes nothing.
     pub fn offered(&self, peer: &Arc<Peer>, changes: Vec<Change>) {
-        self.change(|topology| topology.offered(peer, changes));
+        if !changes.is_empty() {
+            self.change(|topology| topology.offered(peer, changes));
+        }
     }
 
     /// The link is gone. If there is a newer one to the same collector that stays.

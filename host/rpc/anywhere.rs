@@ -106,7 +106,7 @@ impl Anywhere {
 
     /// By this node.
     async fn here(&self, asked: Asked) -> Answered {
-        if self.dispatcher.is_draining() {
+        if self.dispatcher.turns_away(asked.permit.caller()) {
             return Err(status::never_began(status::dispatch(DispatchError::Draining, &asked.id)));
         }
         match self.dispatcher.here(&asked.permit, &asked.call.service, &asked.call.method) {

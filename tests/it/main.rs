@@ -44,6 +44,7 @@ mod mesh_admin;
 mod mesh_calls;
 mod mesh_code;
 mod mesh_links;
+mod mesh_nodes;
 mod native;
 mod natives;
 mod node;

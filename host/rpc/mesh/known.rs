@@ -1,7 +1,7 @@
 //! What a peer offers over one link, as far as this node takes it.
 
-use crate::domain::{Digest, MethodName, Namespace, ServiceName};
-use crate::mesh::{Change, OFFERS_MAX, Offer, OfferedMethod, PeerPolicy, Served};
+use crate::domain::{CollectorId, Digest, MethodName, Namespace, ServiceName};
+use crate::mesh::{Change, HOPS_MAX, OFFERS_MAX, Offer, OfferedMethod, PeerPolicy, Served};
 use crate::rpc::builtin::is_built_in;
 use crate::rpc::pb::mesh::v1 as pb;
 use std::collections::{BTreeSet, HashMap};
@@ -125,7 +125,12 @@ fn parse(offer: pb::Offer) -> Result<Offer, String> {
         "" => None,
         name => Some(name.parse().map_err(|_| "a deployment that is none")?),
     };
-    Ok(Offer { what, version: offer.version, digest, deployment, methods, through: Vec::new() })
+    if offer.through.len() >= HOPS_MAX {
+        return Err("a way that is longer than calls go".to_owned());
+    }
+    let through = offer.through.iter().map(|id| id.parse::<CollectorId>().map_err(|_| "a collector that is none"));
+    let through = through.collect::<Result<_, _>>()?;
+    Ok(Offer { what, version: offer.version, digest, deployment, methods, through })
 }
 
 #[cfg(test)]
@@ -184,6 +189,12 @@ mod tests {
         }
         let digest = pb::Offer { digest: "sha256:00".into(), ..offer("acme", "s.S", 0) };
         assert!(known.take(put(vec![digest])).is_err());
+        let far = |ids: &[&str]| {
+            let through = ids.iter().map(|id| (*id).to_owned()).collect();
+            put(vec![pb::Offer { through, ..offer("acme", "s.S0_0", 0) }])
+        };
+        assert!(known.take(far(&["b", "c", "d"])).is_ok());
+        assert!(known.take(far(&["b", "c", "d", "e"])).is_err() && known.take(far(&["b/c"])).is_err());
     }
 
     #[test]

@@ -20,6 +20,10 @@ use tonic::{Code, Request, Response, Status};
 const BEAT: Duration = Duration::from_secs(1);
 /// How long changes are gathered: a deployment changes several things.
 const GATHER: Duration = Duration::from_millis(50);
+/// And at most, where there is so much that looking takes long: changes are told within a second.
+const GATHER_MAX: Duration = Duration::from_millis(800);
+/// By how much longer than a look: each link takes a tenth of a core at most.
+const GATHER_SHARE: u32 = 9;
 /// Links of one peer. 4: one, the next one, and two that it has lost and this node does not know yet.
 const LINKS_MAX: usize = 4;
 /// Bytes of a request. 256 KiB: 64 grants with values of 4 KiB.
@@ -85,7 +89,7 @@ impl MeshService {
         let named = Arc::new(PeerPolicy { name: Some(id.clone()), ..PeerPolicy::clone(&policy) });
         let guard = inner.parts.inbound.open(link_id, key, named);
         tracing::debug!(peer = %id, "a peer's link is open");
-        Ok(Feed::new(Arc::clone(inner), policy, (guard, place)))
+        Ok(Feed::new(Arc::clone(inner), id, policy, (guard, place)))
     }
 }
 
@@ -131,7 +135,13 @@ struct Feed {
     waiting: VecDeque<Event>,
     /// Nothing follows what waits.
     over: bool,
+    /// Who is told.
+    id: CollectorId,
     changes: watch::Receiver<u64>,
+    /// What others serve.
+    beyond: watch::Receiver<u64>,
+    /// How long changes are gathered.
+    gather: Duration,
     peers: watch::Receiver<u64>,
     beat: Interval,
     until: Instant,
@@ -139,8 +149,8 @@ struct Feed {
 }
 
 impl Feed {
-    fn new(inner: Arc<Inner>, policy: Arc<PeerPolicy>, held: (InboundGuard, Place)) -> Self {
-        let changes = inner.offering.changes();
+    fn new(inner: Arc<Inner>, id: CollectorId, policy: Arc<PeerPolicy>, held: (InboundGuard, Place)) -> Self {
+        let (changes, beyond) = (inner.offering.changes(), inner.parts.mesh.changes());
         let peers = inner.parts.peers.changes();
         let mut beat = interval(BEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -161,7 +171,10 @@ impl Feed {
             told: Told::default(),
             waiting,
             over: false,
+            id,
             changes,
+            beyond,
+            gather: GATHER,
             peers,
             beat,
             until,
@@ -178,8 +191,12 @@ impl Feed {
     fn catch_up(&mut self) {
         // Marked as seen before looking, so that what changes meanwhile wakes us again.
         self.changes.mark_unchanged();
-        let events = self.told.catch_up(&self.inner.offering.now(), &self.policy);
+        self.beyond.mark_unchanged();
+        let began = Instant::now();
+        let beyond = self.inner.parts.mesh.topology().beyond(&self.id);
+        let events = self.told.catch_up(&self.inner.offering.now(), &beyond, &self.policy);
         self.waiting.extend(events.into_iter().map(Event::Offers));
+        self.gather = (began.elapsed() * GATHER_SHARE).clamp(GATHER, GATHER_MAX);
     }
 
     /// The next event; `None`: there will be none.
@@ -211,7 +228,7 @@ impl Feed {
                         return Some(Err(status::plain(Code::Unavailable, "PEER_CHANGED", message)));
                     }
                 }
-                _ = gathered(&mut self.changes) => self.catch_up(),
+                () = gathered(&mut self.changes, &mut self.beyond, self.gather) => self.catch_up(),
                 _ = self.beat.tick() => {
                     let (calls, calls_max) = self.inner.parts.load.now();
                     return Some(Ok(Event::Beat(pb::Beat { calls, calls_max })));
@@ -221,12 +238,16 @@ impl Feed {
     }
 }
 
-/// Something has changed, and then nothing more for a moment was waited for.
-async fn gathered(changes: &mut watch::Receiver<u64>) {
-    if changes.changed().await.is_err() {
+/// Something has changed, and what else was about to was waited for.
+async fn gathered(changes: &mut watch::Receiver<u64>, beyond: &mut watch::Receiver<u64>, gather: Duration) {
+    let (changed, of) = tokio::select! {
+        changed = changes.changed() => (changed, changes),
+        changed = beyond.changed() => (changed, beyond),
+    };
+    if changed.is_err() {
         return std::future::pending().await;
     }
     // If this is dropped here what has changed would be forgotten.
-    changes.mark_changed();
-    sleep(GATHER).await;
+    of.mark_changed();
+    sleep(gather).await;
 }

@@ -2,7 +2,7 @@
 
 use crate::dispatch::deployments::Deployments;
 use crate::domain::Kind;
-use crate::mesh::{OFFERS_MAX, PeerPolicy, Served};
+use crate::mesh::{OFFERS_MAX, Offer, PeerPolicy, Served};
 use crate::registry::Registry;
 use crate::rpc::pb::mesh::v1 as pb;
 use crate::tenancy::Verb;
@@ -73,6 +73,7 @@ impl Offering {
                 digest,
                 methods: methods.collect(),
                 deployment: active.deployment.to_string(),
+                through: Vec::new(),
             };
             if offer.encoded_len() <= ENTRY_MAX {
                 all.insert(Served { namespace, service }, Arc::new(offer));
@@ -87,11 +88,18 @@ impl Offering {
 pub(super) struct Told(BTreeMap<Served, Arc<pb::Offer>>);
 
 impl Told {
-    /// What it has to be told for it to know `all`, as far as it may call it.
-    pub(super) fn catch_up(&mut self, all: &All, policy: &PeerPolicy) -> Vec<pb::Offers> {
-        let seen = all.iter().filter(|(what, _)| policy.lets(&what.namespace, Verb::Invoke));
-        let now: BTreeMap<_, _> =
-            seen.take(OFFERS_MAX).map(|(what, offer)| (what.clone(), Arc::clone(offer))).collect();
+    /// What it has to be told for it to know `all`, and what lies beyond, as far as it may call it.
+    ///
+    /// * `beyond`: what others serve. What is served here comes before it.
+    pub(super) fn catch_up(&mut self, all: &All, beyond: &[Offer], policy: &PeerPolicy) -> Vec<pb::Offers> {
+        let seen = |what: &Served| policy.lets(&what.namespace, Verb::Invoke);
+        let own = all.iter().filter(|(what, _)| seen(what)).take(OFFERS_MAX);
+        let mut now: BTreeMap<_, _> = own.map(|(what, offer)| (what.clone(), Arc::clone(offer))).collect();
+        for offer in beyond.iter().filter(|offer| seen(&offer.what)) {
+            if now.len() < OFFERS_MAX && !now.contains_key(&offer.what) {
+                now.insert(offer.what.clone(), Arc::new(passed_on(offer)));
+            }
+        }
         let gone = self.0.keys().filter(|what| !now.contains_key(*what)).map(|what| {
             Entry::Removed(pb::Served { namespace: what.namespace.to_string(), service: what.service.to_string() })
         });
@@ -116,6 +124,24 @@ impl Told {
         }
         self.0 = now;
         events
+    }
+}
+
+/// What another serves, as it is told on.
+fn passed_on(offer: &Offer) -> pb::Offer {
+    let methods = offer.methods.iter().map(|method| pb::OfferedMethod {
+        name: method.name.to_string(),
+        client_streaming: method.client_streaming,
+        server_streaming: method.server_streaming,
+    });
+    let Served { namespace, service } = &offer.what;
+    pb::Offer {
+        served: Some(pb::Served { namespace: namespace.to_string(), service: service.to_string() }),
+        version: offer.version,
+        digest: offer.digest.map(|digest| format!("sha256:{digest}")).unwrap_or_default(),
+        methods: methods.collect(),
+        deployment: offer.deployment.as_ref().map(ToString::to_string).unwrap_or_default(),
+        through: offer.through.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -161,9 +187,9 @@ mod tests {
         let mut told = Told::default();
         let mut now = all(&["acme", "rival"], 2, 1);
         let policy = policy(&["acme:invoker", "rival:reader"]);
-        let first = told.catch_up(&now, &policy);
+        let first = told.catch_up(&now, &[], &policy);
         assert_eq!((first.len(), first[0].put.len(), first[0].removed.len()), (1, 2, 0));
-        assert!(told.catch_up(&now, &policy).is_empty());
+        assert!(told.catch_up(&now, &[], &policy).is_empty());
         now.pop_first();
         now.extend(
             all(&["acme"], 3, 1)
@@ -171,14 +197,36 @@ mod tests {
                 .skip(1)
                 .map(|(what, offer)| (what, Arc::new(pb::Offer { version: 2, ..pb::Offer::clone(&offer) }))),
         );
-        let second = told.catch_up(&now, &policy);
+        let second = told.catch_up(&now, &[], &policy);
         assert_eq!((second[0].put.len(), second[0].removed.len()), (2, 1));
+    }
+
+    #[test]
+    fn what_lies_beyond_is_told_after_what_is_here_and_gone_when_it_is() {
+        let (mut told, now, policy) = (Told::default(), all(&["acme"], 1, 1), policy(&["acme:invoker"]));
+        let far = |namespace: &str, service: &str| Offer {
+            what: Served { namespace: namespace.parse().unwrap(), service: service.into() },
+            version: 3,
+            digest: None,
+            deployment: None,
+            methods: Vec::new(),
+            through: vec!["b".parse().unwrap()],
+        };
+        let beyond = [far("acme", "s.S0"), far("acme", "s.Far"), far("rival", "s.Far")];
+        let first = told.catch_up(&now, &beyond, &policy);
+        let said: Vec<_> = first[0].put.iter().map(|offer| (offer.version, offer.through.clone())).collect();
+        assert_eq!(said, [(3, vec!["b".to_owned()]), (1, Vec::new())], "by name");
+        let second = told.catch_up(&now, &[], &policy);
+        assert_eq!((second[0].put.len(), second[0].removed[0].service.as_str()), (0, "s.Far"));
+        let many: Vec<_> = (0..=OFFERS_MAX).map(|n| far("acme", &format!("a.A{n}"))).collect();
+        let events = told.catch_up(&now, &many, &policy);
+        assert_eq!(events.iter().map(|event| event.put.len()).sum::<usize>(), OFFERS_MAX - 1, "its own come first");
     }
 
     #[test]
     fn events_are_of_a_bounded_size() {
         let count = |services, methods| {
-            let events = Told::default().catch_up(&all(&["acme"], services, methods), &policy(&["*:invoker"]));
+            let events = Told::default().catch_up(&all(&["acme"], services, methods), &[], &policy(&["*:invoker"]));
             assert!(
                 events.iter().all(|event| event.encoded_len() <= 2 * EVENT_BYTES && event.put.len() <= ENTRIES_MAX)
             );

@@ -22,7 +22,8 @@ impl Source {
     async fn at(address: &str, digest: String, sends: Vec<Result<Vec<u8>, Code>>) -> Self {
         let served = Some(mesh_pb::Served { namespace: "acme".into(), service: GREETER.into() });
         let methods = vec![mesh_pb::OfferedMethod { name: "SayHello".into(), ..Default::default() }];
-        let offer = mesh_pb::Offer { served, version: 1, digest, methods, deployment: "hello".into() };
+        let deployment = "hello".into();
+        let offer = mesh_pb::Offer { served, version: 1, digest, methods, deployment, ..Default::default() };
         let source = Self { offer, sends, asked: Arc::default() };
         let listener = TcpListener::bind(address).await.unwrap();
         let server = tonic::transport::Server::builder()
