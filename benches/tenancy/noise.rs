@@ -56,7 +56,8 @@ pub(crate) async fn make(address: &str, what: &str, token: Option<&str>) -> Resu
     let mut tasks = tokio::task::JoinSet::new();
     let callers: Vec<_> =
         (0..CONNECTIONS).map(|_| Caller::connect(address, "noisy", token)).collect::<Result<_, _>>()?;
-    for caller in callers.iter().cycle().take(AT_ONCE).cloned() {
+    for caller in callers.iter().cycle().take(AT_ONCE) {
+        let caller = Caller::clone(caller);
         let path = format!("/misbehave.v1.Misbehave/{what}");
         tasks.spawn(async move {
             loop {

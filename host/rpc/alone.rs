@@ -235,10 +235,11 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn no_wake_up_from_another_thread_is_lost() {
+        let lifecycle = crate::lifecycle::Lifecycle::default();
         for _ in 0..2_000 {
             let (send, receive) = oneshot::channel::<u32>();
-            let driven = tokio::spawn(Alone::default().drive(receive, Turn::default()));
-            tokio::spawn(async move { send.send(7) });
+            let driven = lifecycle.spawn(Alone::default().drive(receive, Turn::default()));
+            drop(lifecycle.spawn(async move { send.send(7) }));
             let got = tokio::time::timeout(std::time::Duration::from_secs(5), driven).await;
             assert_eq!(got.expect("it is woken").unwrap(), Ok(7));
         }
