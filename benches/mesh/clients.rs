@@ -1,9 +1,9 @@
 //! Clients that call while nodes come and go.
 
+use super::unsent::is_unsent;
 use super::{BYTES, NAMESPACE};
 use crate::Failure;
 use crate::echo::{HELLO, Hello};
-use std::error::Error as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -136,23 +136,4 @@ impl Client {
         self.at = (self.at + 1) % self.addresses.len().max(1);
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-}
-
-/// Whether the client's side says that the call was never begun: nobody listens there, or the connection had said goodbye
-/// when the call came to it. Clients of gRPC try those again by themselves (proposal A6, transparent retries); tonic leaves
-/// it to its caller.
-fn is_unsent(status: &Status) -> bool {
-    let mut source = status.source();
-    while let Some(why) = source {
-        let refused = why.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
-        let goodbye = why
-            .downcast_ref::<h2::Error>()
-            .is_some_and(|why| why.is_go_away() && why.is_remote() && why.reason() == Some(h2::Reason::NO_ERROR));
-        let canceled = why.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled);
-        if goodbye || canceled || refused == Some(std::io::ErrorKind::ConnectionRefused) {
-            return true;
-        }
-        source = why.source();
-    }
-    false
 }

@@ -5,6 +5,8 @@ mod clients;
 mod decision;
 mod loss;
 mod nodes;
+#[path = "../../tests/it/mesh_nodes/unsent.rs"]
+mod unsent;
 
 use crate::Failure;
 use crate::echo::{HELLO, Hello};

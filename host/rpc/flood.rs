@@ -4,6 +4,7 @@
 //! h2 answers each PING and SETTINGS and skips each empty DATA frame, at whatever rate they come. Only the nine bytes of
 //! frame heads are looked at.
 
+use super::heads::Heads;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -31,11 +32,7 @@ const END_STREAM: u8 = 1;
 /// Reads along with one connection.
 #[derive(Debug)]
 pub(super) struct Gauge {
-    head: [u8; HEAD],
-    /// Bytes of the head that are there.
-    have: usize,
-    /// Bytes of the payload that are still to come.
-    payload: usize,
+    heads: Heads<HEAD>,
     credit: u32,
     counted: Instant,
 }
@@ -48,30 +45,17 @@ pub(super) struct Flood;
 impl Gauge {
     /// From the end of the preface on.
     pub(super) fn new() -> Self {
-        Self { head: [0; HEAD], have: 0, payload: 0, credit: BURST, counted: Instant::now() }
+        Self { heads: Heads::new(), credit: BURST, counted: Instant::now() }
     }
 
     /// Looks at the next bytes.
     pub(super) fn read(&mut self, mut bytes: &[u8]) -> Result<(), Flood> {
-        loop {
-            let skipped = self.payload.min(bytes.len());
-            self.payload -= skipped;
-            bytes = bytes.get(skipped..).unwrap_or_default();
-            if bytes.is_empty() {
-                return Ok(());
-            }
-            let wanted = self.head.get_mut(self.have..).unwrap_or_default();
-            let taken = wanted.len().min(bytes.len());
-            let (now, rest) = bytes.split_at(taken);
-            wanted.iter_mut().zip(now).for_each(|(to, from)| *to = *from);
-            (bytes, self.have) = (rest, self.have + taken);
-            if self.have == HEAD {
-                self.have = 0;
-                let [a, b, c, kind, flags, ..] = self.head;
-                self.payload = u32::from_be_bytes([0, a, b, c]) as usize;
-                self.pay(price(kind, flags, self.payload))?;
-            }
+        while let Some([a, b, c, kind, flags, ..]) = self.heads.next(&mut bytes) {
+            let payload = u32::from_be_bytes([0, a, b, c]) as usize;
+            self.heads.skip(payload);
+            self.pay(price(kind, flags, payload))?;
         }
+        Ok(())
     }
 
     fn pay(&mut self, price: u32) -> Result<(), Flood> {
@@ -152,7 +136,7 @@ mod tests {
             for part in traffic.chunks(size) {
                 gauge.read(part).unwrap();
             }
-            assert_eq!((gauge.have, gauge.payload), (0, 0));
+            assert!(!gauge.heads.is_midway());
             assert_eq!(gauge.credit, BURST - 100 * RESET, "{size}");
         }
     }

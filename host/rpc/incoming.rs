@@ -1,5 +1,6 @@
 //! A request's body as the transport brings it, before anybody reads it.
 
+use super::heads::Heads;
 use super::status;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -43,10 +44,8 @@ fn is_framed(headers: &HeaderMap) -> bool {
 struct Pace {
     framed: bool,
     slowest: Duration,
-    /// Head of a message, as far as it has come, and what is still to come of its content.
-    head: [u8; 5],
-    have: usize,
-    content: usize,
+    /// Messages with their heads: a flag and four bytes of length.
+    messages: Heads<5>,
     /// What came since `waited` began.
     came: usize,
     waited: Duration,
@@ -56,13 +55,13 @@ struct Pace {
 
 impl Pace {
     fn new(framed: bool, slowest: Duration) -> Self {
-        let (head, waited) = ([0; 5], Duration::ZERO);
-        Self { framed, slowest, head, have: 0, content: 0, came: 0, waited, since: None, limit: None }
+        let (messages, waited) = (Heads::new(), Duration::ZERO);
+        Self { framed, slowest, messages, came: 0, waited, since: None, limit: None }
     }
 
     /// Whether the client owes the rest of a message.
     fn is_midway(&self) -> bool {
-        !self.framed || self.have > 0 || self.content > 0
+        !self.framed || self.messages.is_midway()
     }
 
     /// Something has come.
@@ -82,22 +81,8 @@ impl Pace {
 
     /// Finds where messages end.
     fn follow(&mut self, mut bytes: &[u8]) {
-        loop {
-            let content = self.content.min(bytes.len());
-            self.content -= content;
-            bytes = bytes.get(content..).unwrap_or_default();
-            if bytes.is_empty() {
-                return;
-            }
-            let wanted = self.head.get_mut(self.have..).unwrap_or_default();
-            let taken = wanted.len().min(bytes.len());
-            let (now, rest) = bytes.split_at(taken);
-            wanted.iter_mut().zip(now).for_each(|(to, from)| *to = *from);
-            (bytes, self.have) = (rest, self.have + taken);
-            if self.have == self.head.len() {
-                let [_flags, length @ ..] = self.head;
-                (self.have, self.content) = (0, u32::from_be_bytes(length) as usize);
-            }
+        while let Some([_flags, length @ ..]) = self.messages.next(&mut bytes) {
+            self.messages.skip(u32::from_be_bytes(length) as usize);
         }
     }
 

@@ -20,6 +20,7 @@ mod door;
 mod edge;
 mod ended;
 mod flood;
+mod heads;
 mod health;
 mod identify;
 mod incoming;

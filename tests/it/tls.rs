@@ -5,50 +5,11 @@ use collector::cli::{Access, ClientError, NodeClient, Target};
 use collector::config::Config;
 use collector::node::Node;
 use collector::rpc::{ClientCertificates, Dialer, Trust};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-
-/// An authority, and the folder that its files are in.
-struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
-    folder: TempDir,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("ca.pem"), issuer.pem()).unwrap();
-        Self { issuer, folder }
-    }
-
-    fn ca(&self) -> PathBuf {
-        self.folder.path().join("ca.pem")
-    }
-
-    /// Files of a certificate and its key.
-    fn issue(&self, name: &str) -> (PathBuf, PathBuf) {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new([name.to_owned()]).unwrap();
-        let pem = params.signed_by(&key, &self.issuer).unwrap().pem();
-        let [certificate, private] = ["pem", "key"].map(|kind| self.folder.path().join(format!("{name}.{kind}")));
-        std::fs::write(&certificate, pem).unwrap();
-        std::fs::write(&private, key.serialize_pem()).unwrap();
-        std::fs::set_permissions(&private, Permissions::from_mode(0o600)).unwrap();
-        (certificate, private)
-    }
-
-    fn access(&self) -> Access {
-        Access { ca: Some(self.ca()), ..Access::default() }
-    }
-}
 
 async fn start(data: &Path, change: impl FnOnce(&mut Config)) -> Node {
     let mut config = test_config();

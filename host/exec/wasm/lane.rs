@@ -10,7 +10,7 @@
 
 use super::super::ExecError;
 use super::super::priority;
-use super::steps::{Owner, nanos};
+use super::steps::nanos;
 use crate::domain::Namespace;
 use async_task::Runnable;
 use futures_util::FutureExt as _;
@@ -68,13 +68,15 @@ impl Lane {
 
     /// Runs `guest` to its end.
     ///
-    /// * `owner`: whose line it waits in.
+    /// * `who`: whose line it waits in.
+    /// * `weight`: how much of the time that line gets, beside the others'.
     /// * errors: its own; `Internal` if it panicked; `Draining` if the lane ended first.
     /// * cancel: drops the guest, at its next yield if it runs at this moment.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         guest: impl Future<Output = Result<T, ExecError>> + Send + 'static,
-        owner: Owner,
+        who: Namespace,
+        weight: u32,
     ) -> Result<T, ExecError> {
         let runtime = Handle::current();
         let mut guest = Box::pin(AssertUnwindSafe(guest).catch_unwind());
@@ -83,8 +85,8 @@ impl Lane {
             let _entered = runtime.enter();
             guest.as_mut().poll(cx)
         });
-        let (shared, weight) = (Arc::clone(&self.0), u64::from(owner.account.weight().max(1)));
-        let schedule = move |runnable| shared.push(&owner.namespace, weight, runnable);
+        let (shared, weight) = (Arc::clone(&self.0), u64::from(weight.max(1)));
+        let schedule = move |runnable| shared.push(&who, weight, runnable);
         let (runnable, task) = async_task::spawn(guest, schedule);
         runnable.schedule();
         match task.fallible().await {
@@ -179,35 +181,11 @@ impl Books {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Account, Ceiling, Charge, Exceeded};
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
-    #[derive(Debug)]
-    struct Weighs(u32);
-
-    impl Account for Weighs {
-        fn weight(&self) -> u32 {
-            self.0
-        }
-        fn take_memory(&self, _bytes: u64) -> Result<(), Exceeded> {
-            Ok(())
-        }
-        fn give_memory(&self, _bytes: u64) {}
-        fn charge(&self, _what: Charge, _amount: u64) {}
-        fn over(&self, _what: Charge) -> Option<Exceeded> {
-            None
-        }
-        fn far_over(&self, _what: Charge) -> Option<Exceeded> {
-            None
-        }
-        fn ceiling(&self) -> Ceiling {
-            Ceiling::default()
-        }
-    }
-
-    fn owner(name: &str, weight: u32) -> Owner {
-        Owner { namespace: name.parse().unwrap(), account: Arc::new(Weighs(weight)) }
+    fn name(name: &str) -> Namespace {
+        name.parse().unwrap()
     }
 
     /// Keeps its thread for a millisecond, so many times.
@@ -230,13 +208,13 @@ mod tests {
         let mut crowd = tokio::task::JoinSet::new();
         for _ in 0..100 {
             let (lane, count) = (Arc::clone(&lane), Arc::clone(&counts[0]));
-            crowd.spawn(async move { lane.run(busy(1_000, count), owner("loud", 1)).await });
+            crowd.spawn(async move { lane.run(busy(1_000, count), name("loud"), 1).await });
         }
         while counts[0].load(Ordering::Relaxed) < 50 {
             tokio::task::yield_now().await;
         }
         let before = counts[0].load(Ordering::Relaxed);
-        lane.run(busy(40, Arc::clone(&counts[1])), owner("quiet", 1)).await.unwrap();
+        lane.run(busy(40, Arc::clone(&counts[1])), name("quiet"), 1).await.unwrap();
         let meanwhile = counts[0].load(Ordering::Relaxed) - before;
         crowd.abort_all();
         assert!(meanwhile < 80, "{meanwhile} steps of a hundred guests beside 40 of one");
@@ -250,8 +228,8 @@ mod tests {
         for (n, name) in ["light", "heavy"].into_iter().enumerate() {
             for _ in 0..4 {
                 let (lane, count) = (Arc::clone(&lane), Arc::clone(&counts[n]));
-                let owner = owner(name, u32::try_from(n).unwrap() + 1);
-                both.spawn(async move { lane.run(busy(1_000, count), owner).await });
+                let (who, weight) = (name.parse().unwrap(), u32::try_from(n).unwrap() + 1);
+                both.spawn(async move { lane.run(busy(1_000, count), who, weight).await });
             }
         }
         while counts.iter().map(|count| count.load(Ordering::Relaxed)).sum::<usize>() < 300 {
@@ -272,7 +250,8 @@ mod tests {
                 let _theirs = theirs;
                 std::future::pending::<Result<(), ExecError>>().await
             },
-            owner("acme", 1),
+            name("acme"),
+            1,
         );
         assert!(tokio::time::timeout(Duration::from_millis(20), waits).await.is_err());
         let gone = async {
@@ -281,11 +260,11 @@ mod tests {
             }
         };
         tokio::time::timeout(Duration::from_secs(5), gone).await.expect("the guest is dropped");
-        let panics = lane.run(async { panic!("a guest") as Result<(), ExecError> }, owner("acme", 1)).await;
+        let panics = lane.run(async { panic!("a guest") as Result<(), ExecError> }, name("acme"), 1).await;
         assert!(matches!(panics, Err(ExecError::Internal(_))));
-        assert!(lane.run(async { Ok(1) }, owner("acme", 1)).await.is_ok(), "its thread lives");
+        assert!(lane.run(async { Ok(1) }, name("acme"), 1).await.is_ok(), "its thread lives");
         let shared = Arc::clone(&lane.0);
         drop(lane);
-        assert!(matches!(Lane(shared).run(async { Ok(1) }, owner("acme", 1)).await, Err(ExecError::Draining)));
+        assert!(matches!(Lane(shared).run(async { Ok(1) }, name("acme"), 1).await, Err(ExecError::Draining)));
     }
 }

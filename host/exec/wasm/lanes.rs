@@ -53,8 +53,8 @@ impl Lanes {
         match quick.await {
             Some(done) => done,
             None => {
-                let owner = guest.owner().clone();
-                self.lane.run(guest.apart(), owner).await
+                let (who, weight) = (guest.owner().namespace.clone(), guest.owner().account.weight());
+                self.lane.run(guest.apart(), who, weight).await
             }
         }
     }

@@ -5,6 +5,7 @@ use super::forward::{FRAME, Handover};
 use crate::domain::Deadline;
 use crate::mesh::Attempt;
 use crate::registry::{self, Method};
+use crate::rpc::heads::Heads;
 use crate::rpc::status;
 use crate::tenancy::Permit;
 use base64::Engine as _;
@@ -74,46 +75,32 @@ fn spoken(response: &Response<Body>) -> Result<(), Handover> {
 /// Finds where messages begin and end.
 struct Frames {
     most: usize,
-    head: [u8; FRAME],
-    have: usize,
-    content: usize,
+    heads: Heads<FRAME>,
     messages: usize,
 }
 
 impl Frames {
     fn new(most: usize) -> Self {
-        Self { most, head: [0; FRAME], have: 0, content: 0, messages: 0 }
+        Self { most, heads: Heads::new(), messages: 0 }
     }
 
     fn follow(&mut self, mut bytes: &[u8]) -> Result<(), &'static str> {
-        loop {
-            let content = self.content.min(bytes.len());
-            self.content -= content;
-            bytes = bytes.get(content..).unwrap_or_default();
-            if bytes.is_empty() {
-                return Ok(());
+        while let Some([flags, length @ ..]) = self.heads.next(&mut bytes) {
+            let content = u32::from_be_bytes(length) as usize;
+            self.heads.skip(content);
+            self.messages = self.messages.saturating_add(1);
+            if flags != 0 {
+                return Err("it is compressed, which nobody asked for");
             }
-            let wanted = self.head.get_mut(self.have..).unwrap_or_default();
-            let taken = wanted.len().min(bytes.len());
-            let (now, rest) = bytes.split_at(taken);
-            wanted.iter_mut().zip(now).for_each(|(to, from)| *to = *from);
-            (bytes, self.have) = (rest, self.have + taken);
-            if self.have == FRAME {
-                let [flags, length @ ..] = self.head;
-                (self.have, self.content) = (0, u32::from_be_bytes(length) as usize);
-                self.messages = self.messages.saturating_add(1);
-                if flags != 0 {
-                    return Err("it is compressed, which nobody asked for");
-                }
-                if self.content > self.most {
-                    return Err("a message is larger than this node takes");
-                }
+            if content > self.most {
+                return Err("a message is larger than this node takes");
             }
         }
+        Ok(())
     }
 
     fn is_midway(&self) -> bool {
-        self.have > 0 || self.content > 0
+        self.heads.is_midway()
     }
 }
 

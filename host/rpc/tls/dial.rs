@@ -7,6 +7,7 @@ use futures_util::future::BoxFuture;
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use std::fmt::Debug;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -63,7 +64,7 @@ impl Dialer {
 
     /// Encrypted ones to the server with exactly this certificate, whatever it is called.
     pub(super) fn pinned(server: CertificateDer<'static>, own: Option<SelfSigned>) -> Result<Self, TlsError> {
-        let builder = versions()?.dangerous().with_custom_certificate_verifier(Arc::new(Pinned(server)));
+        let builder = versions()?.dangerous().with_custom_certificate_verifier(Arc::new(Judged(Pinned(server))));
         let config = match own {
             None => builder.with_no_client_auth(),
             Some(own) => {
@@ -121,23 +122,44 @@ pub(super) fn versions() -> Result<ConfigBuilder<ClientConfig, tokio_rustls::rus
     builder.map_err(|why| TlsError::Content { what: "TLS", problem: why.to_string() })
 }
 
-/// Believes one certificate, by its bytes; that the server has its key is checked as always.
+/// Decides whether a certificate is the one that was wanted.
+pub(super) trait Judge: Debug + Send + Sync {
+    /// * errors: it is not.
+    fn judge(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), Error>;
+}
+
+/// Believes whom somebody judges well, whatever it is called; that the server has its key is checked as always.
+#[derive(Debug)]
+pub(super) struct Judged<J>(pub(super) J);
+
+/// Believes one certificate, by its bytes.
 #[derive(Debug)]
 struct Pinned(CertificateDer<'static>);
 
-impl ServerCertVerifier for Pinned {
+impl Judge for Pinned {
+    fn judge(&self, leaf: &CertificateDer<'_>, _: &[CertificateDer<'_>], _: UnixTime) -> Result<(), Error> {
+        match *leaf == self.0 {
+            true => Ok(()),
+            false => Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)),
+        }
+    }
+}
+
+impl<J: Judge> ServerCertVerifier for Judged<J> {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
+        intermediates: &[CertificateDer<'_>],
         _name: &ServerName<'_>,
         _ocsp: &[u8],
-        _now: UnixTime,
+        now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        match *end_entity == self.0 {
-            true => Ok(ServerCertVerified::assertion()),
-            false => Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)),
-        }
+        self.0.judge(end_entity, intermediates, now).map(|()| ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

@@ -3,18 +3,16 @@
 //! What the certificate of the other side is called, beside its URI, does not matter: names are the network's, identities
 //! the operator's. Files are read for every connection, so that renewed ones are used by the next.
 
-use super::dial::versions;
+use super::dial::{Judge, Judged, versions};
 use super::{Dialer, TlsError, Wire, files, provider};
 use http::Uri;
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, UnixTime};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::client::verify_server_cert_signed_by_trust_anchor;
-use tokio_rustls::rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use tokio_rustls::rustls::server::ParsedCertificate;
-use tokio_rustls::rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use tokio_rustls::rustls::{CertificateError, Error, RootCertStore};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
@@ -87,7 +85,7 @@ impl PeerFiles {
     fn dialer(&self, identity: String) -> Result<Dialer, TlsError> {
         let chain = files::certificates("mesh.certificate", &self.certificate)?;
         let key = files::key("mesh.key", &self.key)?;
-        let verifier = OnePeer { identity, roots: files::roots("mesh.ca", &self.ca)? };
+        let verifier = Judged(OnePeer { identity, roots: files::roots("mesh.ca", &self.ca)? });
         let builder = versions()?.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
         let odd = |why: Error| TlsError::Content { what: "mesh.certificate", problem: why.to_string() };
         Ok(Dialer::of(builder.with_client_auth_cert(chain, key).map_err(odd)?))
@@ -113,44 +111,20 @@ struct OnePeer {
     roots: RootCertStore,
 }
 
-impl ServerCertVerifier for OnePeer {
-    fn verify_server_cert(
+impl Judge for OnePeer {
+    fn judge(
         &self,
-        end_entity: &CertificateDer<'_>,
+        leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
         now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let parsed = ParsedCertificate::try_from(end_entity)?;
+    ) -> Result<(), Error> {
+        let parsed = ParsedCertificate::try_from(leaf)?;
         let algorithms = provider().signature_verification_algorithms.all;
         verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, intermediates, now, algorithms)?;
-        match identity(end_entity) {
-            Some(identity) if identity == self.identity => Ok(ServerCertVerified::assertion()),
+        match identity(leaf) {
+            Some(identity) if identity == self.identity => Ok(()),
             _ => Err(Error::InvalidCertificate(CertificateError::NotValidForName)),
         }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signed, &provider().signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signed, &provider().signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider().signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -158,7 +132,9 @@ impl ServerCertVerifier for OnePeer {
 mod tests {
     use super::*;
     use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
+    use rustls_pki_types::ServerName;
     use std::time::Duration;
+    use tokio_rustls::rustls::client::danger::ServerCertVerifier as _;
 
     fn authority() -> CertifiedIssuer<'static, KeyPair> {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -180,7 +156,7 @@ mod tests {
         let (own, other) = (authority(), authority());
         let mut roots = RootCertStore::empty();
         roots.add(own.der().clone()).unwrap();
-        let verifier = OnePeer { identity: "spiffe://x/collector/b".into(), roots };
+        let verifier = Judged(OnePeer { identity: "spiffe://x/collector/b".into(), roots });
         let now = UnixTime::since_unix_epoch(Duration::from_secs(1_800_000_000));
         let name = ServerName::try_from("10.0.0.1").unwrap();
         let believes = |der: &CertificateDer<'_>| verifier.verify_server_cert(der, &[], &name, &[], now).is_ok();

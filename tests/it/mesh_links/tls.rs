@@ -4,54 +4,9 @@ use super::*;
 use collector::rpc::pb::mesh::v1::{LinkRequest, mesh_client::MeshClient};
 use collector::rpc::{ClientCertificates, Dialer, Trust};
 use collector::tenancy::Mode;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use tempfile::TempDir;
 use tonic::Code;
-
-/// Makes certificates.
-struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
-    folder: TempDir,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("ca.pem"), issuer.pem()).unwrap();
-        Self { issuer, folder }
-    }
-
-    fn ca(&self) -> PathBuf {
-        self.folder.path().join("ca.pem")
-    }
-
-    /// Files of a certificate with these URIs, and of its key.
-    fn issue(&self, file: &str, uris: &[&str], is_good: bool) -> (PathBuf, PathBuf) {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
-        params.subject_alt_names.extend(uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())));
-        if !is_good {
-            params.not_after = rcgen::date_time_ymd(2001, 1, 1);
-        }
-        let pem = params.signed_by(&key, &self.issuer).unwrap().pem();
-        let [certificate, private] = ["pem", "key"].map(|kind| self.folder.path().join(format!("{file}.{kind}")));
-        let put = |path: &PathBuf, content: String| {
-            let fresh = path.with_extension("new");
-            std::fs::write(&fresh, content).unwrap();
-            std::fs::set_permissions(&fresh, Permissions::from_mode(0o600)).unwrap();
-            std::fs::rename(fresh, path).unwrap();
-        };
-        put(&private, key.serialize_pem());
-        put(&certificate, pem);
-        (certificate, private)
-    }
-}
 
 fn uri(id: &str) -> String {
     format!("spiffe://mesh.test/collector/{id}")
@@ -87,7 +42,7 @@ fn is_linked(node: &Node, address: &str) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_with_certificates_link_whether_callers_are_asked_or_not() {
     let authority = Authority::new();
-    let files = ["a", "b"].map(|id| authority.issue(id, &[&uri(id)], true));
+    let files = ["a", "b"].map(|id| authority.identify(id, &[&uri(id)], true));
     for required in [false, true] {
         let (here, there) = (reserve(), reserve());
         let (a, _a) = start(("a", &here), &authority, &files[0], ("b", &there), required).await;
@@ -106,15 +61,15 @@ async fn nodes_with_certificates_link_whether_callers_are_asked_or_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn m07_certificates_that_are_not_what_the_operator_named_link_nothing() {
     let (authority, other) = (Authority::new(), Authority::new());
-    let good = authority.issue("a", &[&uri("a")], true);
+    let good = authority.identify("a", &[&uri("a")], true);
     let (b, c) = (uri("b"), uri("c"));
     let elsewhere = "spiffe://other.test/collector/b";
     let cases: [(&str, (PathBuf, PathBuf)); 5] = [
-        ("expired", authority.issue("expired", &[&b], false)),
-        ("other domain", authority.issue("domain", &[elsewhere], true)),
-        ("two URIs", authority.issue("two", &[&b, &c], true)),
-        ("no URI", authority.issue("none", &[], true)),
-        ("other authority", other.issue("forged", &[&b], true)),
+        ("expired", authority.identify("expired", &[&b], false)),
+        ("other domain", authority.identify("domain", &[elsewhere], true)),
+        ("two URIs", authority.identify("two", &[&b, &c], true)),
+        ("no URI", authority.identify("none", &[], true)),
+        ("other authority", other.identify("forged", &[&b], true)),
     ];
     let mut running = Vec::new();
     for (name, files) in cases {
@@ -137,24 +92,24 @@ async fn m07_certificates_that_are_not_what_the_operator_named_link_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn m07_a_link_ends_when_its_certificate_is_good_no_longer() {
     let authority = Authority::new();
-    let files = ["a", "b"].map(|id| authority.issue(id, &[&uri(id)], true));
+    let files = ["a", "b"].map(|id| authority.identify(id, &[&uri(id)], true));
     let (here, there) = (reserve(), reserve());
     let (a, _a) = start(("a", &here), &authority, &files[0], ("b", &there), true).await;
     let (b, _b) = start(("b", &there), &authority, &files[1], ("a", &here), true).await;
     until("both links", async || is_linked(&a, &there) && is_linked(&b, &here)).await;
     // Another name, from the same authority: what a shows from now on, as server and as client.
-    authority.issue("a", &[&uri("c")], true);
+    authority.identify("a", &[&uri("c")], true);
     let began = Instant::now();
     until("the end of both links", async || !is_linked(&a, &there) && !is_linked(&b, &here)).await;
     assert!(began.elapsed() < Duration::from_secs(6), "{:?}: link_s is 2", began.elapsed());
-    authority.issue("a", &[&uri("a")], true);
+    authority.identify("a", &[&uri("a")], true);
     until("both links again", async || is_linked(&a, &there) && is_linked(&b, &here)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn m07_a_good_certificate_of_nobody_the_operator_named_opens_no_link() {
     let authority = Authority::new();
-    let files = authority.issue("a", &[&uri("a")], true);
+    let files = authority.identify("a", &[&uri("a")], true);
     let (a, _a) = start(("a", "127.0.0.1:0"), &authority, &files, ("b", &reserve()), true).await;
     let url = format!("http://localhost:{}", a.address().port());
     let knock = async |identity: Option<(PathBuf, PathBuf)>, id: &str| {
@@ -165,8 +120,8 @@ async fn m07_a_good_certificate_of_nobody_the_operator_named_opens_no_link() {
         let request = LinkRequest { collector_id: id.into(), link_id: vec![1; 16], link_key: vec![2; 32] };
         MeshClient::new(channel).link(request).await.map(drop).map_err(|why| why.code())
     };
-    let c = authority.issue("c", &[&uri("c")], true);
-    let b = authority.issue("b", &[&uri("b")], true);
+    let c = authority.identify("c", &[&uri("c")], true);
+    let b = authority.identify("b", &[&uri("b")], true);
     assert_eq!(knock(None, "b").await, Err(Code::Unauthenticated));
     assert_eq!(knock(Some(c), "b").await, Err(Code::Unauthenticated), "nobody that the node knows");
     assert_eq!(knock(Some(b.clone()), "c").await, Err(Code::PermissionDenied), "another id than the certificate's");

@@ -4,6 +4,7 @@ mod clients;
 mod flapping;
 mod partition;
 mod rolling;
+mod unsent;
 
 use crate::mesh_links::reserve;
 use crate::support::*;

@@ -1,5 +1,6 @@
 //! What the tests stand on: nodes in temporary folders, the example plugins, a client that speaks JSON.
 
+mod authority;
 mod cli;
 mod container;
 mod errands;
@@ -15,6 +16,7 @@ mod protos;
 mod records;
 mod wat;
 
+pub use authority::Authority;
 pub use cli::{Cli, text};
 pub use container::{
     Mood, NODE_KEY, OciRegistry, Proxy, Rig, clean_after, container_config, docker, engine_socket, error, image_job,
