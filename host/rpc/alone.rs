@@ -138,6 +138,7 @@ impl<C: Future + Unpin> Future for Driven<C> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<C::Output> {
         let this = &mut *self;
         let waker = this.waker.clone();
+        this.turn.begin();
         this.woken.begin(cx.waker());
         for _ in 0..POLLS_MAX {
             this.woken.again();

@@ -1,15 +1,15 @@
 //! Answers that are ready together leave in one write.
 //!
-//! HTTP/2 flushes after every frame that it has; under load most of a node's time goes into those system calls. Here a
-//! flush waits for one turn of the run queue: what other calls of the same connection have to say by then goes along. A
-//! call that is alone on its connection waits for nobody.
+//! HTTP/2 flushes after every frame that it has; under load most of a node's time goes into those system calls. Here what
+//! is flushed is owed until the connection's next turn in the run queue: what other calls of the same connection have to
+//! say by then goes along. A call that is alone on its connection waits for nobody.
 
 use super::lifetime::Activity;
 use bytes::{Buf as _, BytesMut};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -18,18 +18,34 @@ const GATHER_MAX: usize = 32 << 10;
 /// Writes from this size on go out as they are.
 const LARGE: usize = 8 << 10;
 
-/// Whether a connection's task is to be polled again, after others had their turn. Clones are one.
+/// The turns of a connection's task, and whether it is to be polled again after others had theirs. Clones are one.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Turn(Arc<AtomicBool>);
+pub(super) struct Turn(Arc<Turns>);
+
+#[derive(Debug, Default)]
+struct Turns {
+    begun: AtomicU64,
+    asked: AtomicBool,
+}
 
 impl Turn {
-    fn ask(&self) {
-        self.0.store(true, Ordering::Relaxed);
+    /// Another one begins.
+    pub(super) fn begin(&self) {
+        self.0.begun.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether that was asked for since this was looked at last.
+    /// Which one it is.
+    fn number(&self) -> u64 {
+        self.0.begun.load(Ordering::Relaxed)
+    }
+
+    fn ask(&self) {
+        self.0.asked.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether another one was asked for since this was looked at last.
     pub(super) fn is_asked(&self) -> bool {
-        self.0.swap(false, Ordering::Relaxed)
+        self.0.asked.swap(false, Ordering::Relaxed)
     }
 }
 
@@ -40,15 +56,15 @@ pub(super) struct Coalesced<S> {
     activity: Activity,
     turn: Turn,
     gathered: BytesMut,
-    /// A flush was asked for, and the turn that it waits for has begun.
-    waited: bool,
+    /// The turn in which a flush was asked for that has not been made.
+    owed: Option<u64>,
 }
 
 impl<S> Coalesced<S> {
     /// * `activity`: what runs on the connection.
     /// * `turn`: how its task is told to come again. It shares the task of whoever reads and writes.
     pub(super) fn new(inner: S, activity: Activity, turn: Turn) -> Self {
-        Self { inner, activity, turn, gathered: BytesMut::new(), waited: false }
+        Self { inner, activity, turn, gathered: BytesMut::new(), owed: None }
     }
 }
 
@@ -108,15 +124,19 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Coalesced<S> {
         true // several into one copy, whatever is beneath
     }
 
+    /// Ready at once even if it is owed: HTTP/2 flushes in the midst of what it has to write too, before every large frame,
+    /// and goes on only after it. Whoever polls it in the next turn flushes again, as every turn of a connection does.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if !this.gathered.is_empty() && !this.waited && this.activity.is_shared() {
-            this.waited = true;
-            this.turn.ask();
-            return Poll::Pending;
+        if !this.gathered.is_empty() && this.activity.is_shared() {
+            let now = this.turn.number();
+            if *this.owed.get_or_insert(now) == now {
+                this.turn.ask();
+                return Poll::Ready(Ok(()));
+            }
         }
         ready!(this.poll_empty(cx))?;
-        this.waited = false;
+        this.owed = None;
         Pin::new(&mut this.inner).poll_flush(cx)
     }
 
@@ -153,17 +173,21 @@ mod tests {
     async fn small_writes_leave_together_and_large_ones_as_they_are() {
         let sizes = Arc::new(Mutex::new(Vec::new()));
         let activity = Activity::default();
-        let mut stream = Coalesced::new(Sizes(Arc::clone(&sizes)), activity.clone(), Turn::default());
+        let turn = Turn::default();
+        let mut stream = Coalesced::new(Sizes(Arc::clone(&sizes)), activity.clone(), turn.clone());
         stream.write_all(&[1; 100]).await.unwrap();
         let one = activity.begin();
         assert!(stream.flush().now_or_never().is_some(), "who is alone does not wait");
         let _another = activity.begin();
         assert_eq!(std::mem::take(&mut *sizes.lock().unwrap()), [100]);
-        for _ in 0..3 {
+        assert!(!turn.is_asked());
+        for _ in 0..4 {
             stream.write_all(&[1; 100]).await.unwrap();
+            stream.flush().await.unwrap();
+            assert!(turn.is_asked(), "a flush is owed");
         }
-        assert!(stream.flush().now_or_never().is_none(), "a flush waits for its turn");
-        stream.write_all(&[1; 100]).await.unwrap();
+        assert!(sizes.lock().unwrap().is_empty(), "until the next turn");
+        turn.begin();
         stream.flush().await.unwrap();
         assert_eq!(std::mem::take(&mut *sizes.lock().unwrap()), [400]);
         stream.write_all(&[1; 10]).await.unwrap();
@@ -201,6 +225,7 @@ mod tests {
         // As the connection's own task does.
         let mut writing = Box::pin(writing);
         let writing = std::future::poll_fn(move |cx| {
+            asked.begin();
             let polled = writing.as_mut().poll(cx);
             if asked.is_asked() {
                 cx.waker().wake_by_ref();

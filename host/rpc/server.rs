@@ -28,6 +28,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -245,18 +246,21 @@ struct Answers {
 }
 
 impl Answers {
+    /// In a box: hyper moves what answers three times before it is polled, and it is kilobytes.
     fn answer(
         self,
         request: Request<Incoming>,
         visitor: &Visitor,
         running: Running,
-    ) -> impl Future<Output = Response<Body>> + Send + use<> {
+    ) -> Pin<Box<impl Future<Output = Response<Body>> + Send + use<>>> {
         let (head, body) = request.into_parts();
         let body = Body::new(Whole::new(body, head.version, &head.headers));
         let mut request = Request::from_parts(head, body);
         visitor.note(&mut request);
         let Self { web, door, calls, longest, .. } = self;
-        async move { web.handle(request, |request| edge::handle(door, request, longest, calls, running)).await }
+        Box::pin(
+            async move { web.handle(request, |request| edge::handle(door, request, longest, calls, running)).await },
+        )
     }
 }
 
