@@ -18,6 +18,10 @@ const PER_SECOND: u32 = 10_000;
 const CONTROL: u32 = 1;
 /// Price of giving a call up. 5: two thousand a second is more than anybody has to give up.
 const RESET: u32 = 5;
+/// Window updates of a connection at once and in a second. 200,000: one for each of ten streams' every 16 KiB at a
+/// gigabyte a second; as many keep a twentieth of a core busy. They are no part of the other budget: who reads a lot sends
+/// a lot of them.
+const UPDATES: u32 = 200_000;
 /// Price of a frame without content, which no client has a reason to send.
 const EMPTY: u32 = 100;
 
@@ -33,7 +37,16 @@ const END_STREAM: u8 = 1;
 #[derive(Debug)]
 pub(super) struct Gauge {
     heads: Heads<HEAD>,
+    controls: Purse,
+    updates: Purse,
+}
+
+/// What may be spent, and comes back with time.
+#[derive(Debug)]
+struct Purse {
     credit: u32,
+    most: u32,
+    per_second: u32,
     counted: Instant,
 }
 
@@ -45,7 +58,8 @@ pub(super) struct Flood;
 impl Gauge {
     /// From the end of the preface on.
     pub(super) fn new() -> Self {
-        Self { heads: Heads::new(), credit: BURST, counted: Instant::now() }
+        let (controls, updates) = (Purse::new(BURST, PER_SECOND), Purse::new(UPDATES, UPDATES));
+        Self { heads: Heads::new(), controls, updates }
     }
 
     /// Looks at the next bytes.
@@ -53,9 +67,18 @@ impl Gauge {
         while let Some([a, b, c, kind, flags, ..]) = self.heads.next(&mut bytes) {
             let payload = u32::from_be_bytes([0, a, b, c]) as usize;
             self.heads.skip(payload);
-            self.pay(price(kind, flags, payload))?;
+            match kind {
+                WINDOW_UPDATE => self.updates.pay(1)?,
+                _ => self.controls.pay(price(kind, flags, payload))?,
+            }
         }
         Ok(())
+    }
+}
+
+impl Purse {
+    fn new(most: u32, per_second: u32) -> Self {
+        Self { credit: most, most, per_second, counted: Instant::now() }
     }
 
     fn pay(&mut self, price: u32) -> Result<(), Flood> {
@@ -63,8 +86,8 @@ impl Gauge {
             let now = Instant::now();
             let earned = now.duration_since(self.counted).min(Duration::from_secs(60));
             self.counted = now;
-            let earned = u32::try_from(earned.as_millis()).unwrap_or(0).saturating_mul(PER_SECOND / 1_000);
-            self.credit = self.credit.saturating_add(earned).min(BURST);
+            let earned = u32::try_from(earned.as_millis()).unwrap_or(0).saturating_mul(self.per_second / 1_000);
+            self.credit = self.credit.saturating_add(earned).min(self.most);
         }
         self.credit = self.credit.checked_sub(price).ok_or(Flood)?;
         Ok(())
@@ -76,7 +99,7 @@ fn price(kind: u8, flags: u8, payload: usize) -> u32 {
         DATA if payload == 0 && flags & END_STREAM == 0 => EMPTY,
         HEADERS | CONTINUATION if payload == 0 => EMPTY,
         // Calls and what they carry are bounded where they are served.
-        DATA | HEADERS | CONTINUATION | WINDOW_UPDATE => 0,
+        DATA | HEADERS | CONTINUATION => 0,
         RST_STREAM => RESET,
         _ => CONTROL,
     }
@@ -101,16 +124,27 @@ mod tests {
         for _ in 0..BURST {
             gauge.read(&frame(PING, 0, 8)).unwrap();
         }
-        gauge.counted = Instant::now(); // nothing was earned meanwhile
+        gauge.controls.counted = Instant::now(); // nothing was earned meanwhile
         assert!(gauge.read(&frame(PING, 0, 8)).is_err());
         let mut steady = Gauge::new();
-        steady.credit = 0;
+        steady.controls.credit = 0;
         for _ in 0..120 {
-            steady.counted = Instant::now() - Duration::from_secs(1);
+            steady.controls.counted = Instant::now() - Duration::from_secs(1);
             for _ in 0..PER_SECOND {
                 steady.read(&frame(PING, 0, 8)).unwrap();
             }
         }
+    }
+
+    #[test]
+    fn t13_window_updates_below_at_and_above_the_limit() {
+        let mut gauge = Gauge::new();
+        gauge.read(&frame(WINDOW_UPDATE, 0, 4).repeat(UPDATES as usize)).unwrap();
+        gauge.updates.counted = Instant::now();
+        gauge.read(&frame(PING, 0, 8)).unwrap();
+        assert!(gauge.read(&frame(WINDOW_UPDATE, 0, 4)).is_err());
+        gauge.updates.counted = Instant::now() - Duration::from_secs(1);
+        gauge.read(&frame(WINDOW_UPDATE, 0, 4).repeat(UPDATES as usize)).unwrap();
     }
 
     #[test]
@@ -123,7 +157,7 @@ mod tests {
             gauge.read(&frame(DATA, END_STREAM, 0)).unwrap();
             gauge.read(&frame(HEADERS, 4, 3)).unwrap();
         }
-        gauge.counted = Instant::now();
+        gauge.controls.counted = Instant::now();
         assert!(gauge.read(&frame(DATA, 0, 0)).is_err());
     }
 
@@ -137,7 +171,7 @@ mod tests {
                 gauge.read(part).unwrap();
             }
             assert!(!gauge.heads.is_midway());
-            assert_eq!(gauge.credit, BURST - 100 * RESET, "{size}");
+            assert_eq!(gauge.controls.credit, BURST - 100 * RESET, "{size}");
         }
     }
 }
