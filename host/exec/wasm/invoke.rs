@@ -5,7 +5,7 @@ use super::imports::{CoarseMonotonic, CoarseWall, Fault as WitFault, Guest};
 use super::limiter::{Limiter, MemoryBudget};
 use super::programs::{Entry, Handler, Program};
 use super::stdio::{ReplyBuffer, Sink};
-use super::ticker::TICK;
+use super::ticker::Used;
 use super::verdict::{Verdict, reply_too_large};
 use crate::domain::{Account, Fault};
 use crate::exec::command::{self, End};
@@ -14,7 +14,6 @@ use crate::exec::{ExecError, Job, Streams};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
 use tokio::time::Instant;
 use wasmtime::component::{
     ComponentExportIndex, ComponentNamedList, ComponentType, Lift, Lower, Resource, ResourceTable,
@@ -98,27 +97,34 @@ impl Invocation {
         Arc::clone(&self.log)
     }
 
-    /// Makes an instance, calls it, drops it.
+    /// Makes an instance and calls it.
     ///
+    /// * returns: besides, what is left of the instance of a short call, to be dropped when nobody waits for that.
     /// * cancel: the instance is dropped at its next yield; nothing of it stays.
-    pub(super) async fn run(mut self) -> Result<Reply, ExecError> {
+    pub(super) async fn run(mut self) -> (Result<Reply, ExecError>, Option<Store<Guest>>) {
         let program = Arc::clone(&self.program);
-        match (&program.entry, self.streams.take()) {
-            (Entry::Handler(handler), None) => self.run_unary(handler).await,
+        let reply = match (&program.entry, self.streams.take()) {
+            (Entry::Handler(handler), None) => {
+                let mut store = match self.handler_store(handler) {
+                    Ok(store) => store,
+                    Err(why) => return (Err(why), None),
+                };
+                return (self.run_unary(&mut store, handler).await, Some(store));
+            }
             (Entry::Handler(handler), Some(streams)) => match &handler.handle_stream {
                 Some(handle) => self.run_stream(handler, handle, streams).await,
                 None => Err(ExecError::NoStreaming),
             },
             (Entry::Command(pre), None) => self.run_command(pre).await,
             (Entry::Command(_), Some(_)) => Err(ExecError::NoStreaming),
-        }
+        };
+        (reply, None)
     }
 
-    async fn run_unary(mut self, handler: &Handler) -> Result<Reply, ExecError> {
-        let mut store = self.handler_store(handler)?;
+    async fn run_unary(self, store: &mut Store<Guest>, handler: &Handler) -> Result<Reply, ExecError> {
         let params = (self.job.method.as_str(), &*self.job.input);
-        let called = call::<(&str, &[u8]), Vec<u8>>(&mut store, handler, &handler.handle, params).await;
-        match self.ended(&store, called)? {
+        let called = call::<(&str, &[u8]), Vec<u8>>(store, handler, &handler.handle, params).await;
+        match self.ended(store, called)? {
             Ok(reply) if reply.len() > self.job.limits.output_bytes => Err(reply_too_large(&self.job.limits)),
             reply => Ok(reply.map(Bytes::from)),
         }
@@ -211,7 +217,7 @@ impl Invocation {
         let (meter, given) = (Arc::clone(&self.meter), self.fuel);
         // The first tick may come at once; the second says that a whole one has passed.
         store.set_epoch_deadline(1);
-        let mut since = None;
+        let mut used = Used::default();
         store.epoch_deadline_callback(move |mut guest| {
             // Touches counters only: the guest may be in the middle of a bulk operation.
             if let Some(given) = given {
@@ -219,15 +225,12 @@ impl Invocation {
             }
             // Ticks that passed while it waited are none of its own; it let the thread go, so it begins anew.
             if guest.data_mut().pace.take_wait() {
-                since = None;
+                used = Used::default();
                 return Ok(UpdateDeadline::Continue(1));
             }
             // Nor are those while the machine had other things to do than this thread.
-            if meter.yields.load(Ordering::Relaxed) == 0 {
-                let now = thread_time();
-                if now.saturating_sub(*since.get_or_insert(now)) < TICK / 2 {
-                    return Ok(UpdateDeadline::Continue(1));
-                }
+            if meter.yields.load(Ordering::Relaxed) == 0 && !used.tick() {
+                return Ok(UpdateDeadline::Continue(1));
             }
             meter.yields.fetch_add(1, Ordering::Relaxed);
             Ok(UpdateDeadline::Yield(1))
@@ -268,12 +271,6 @@ impl Invocation {
         };
         verdict.of(why)
     }
-}
-
-/// Processor time of the calling thread. Until its first yield a guest stays on one.
-fn thread_time() -> Duration {
-    let spent = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::try_from(spent).unwrap_or_default()
 }
 
 /// Makes an instance and calls one of its exports.

@@ -6,7 +6,8 @@
 //!
 //! Start-time fair queueing over the time that steps took, divided by weight: as in `slots`, whose places a guest holds
 //! for its whole life; here it is a step at a time, of at most a tick. As many threads as cores, of lower priority than
-//! those of the network, so that what is waiting for an answer never waits for what is being worked out.
+//! those of the network, so that what is waiting for an answer never waits for what is being worked out. Whoever wakes a
+//! guest waits for none of them either: it leaves it in a channel, and the books are the threads' own.
 
 use super::super::ExecError;
 use super::super::priority;
@@ -14,9 +15,13 @@ use super::steps::nanos;
 use crate::domain::Namespace;
 use async_task::Runnable;
 use futures_util::FutureExt as _;
-use std::collections::{HashMap, VecDeque};
+use std::cell::Cell;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::pin::Pin;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
@@ -28,23 +33,43 @@ const LEAD_MAX: u64 = 100_000_000;
 /// Lines that are remembered; beyond that those go in which nobody waits. 1,024: about 100 KB.
 const LINES_MAX: usize = 1_024;
 
-/// Runs guests. They end with it.
-#[derive(Debug)]
-pub(super) struct Lane(Arc<Shared>);
-
-#[derive(Debug)]
-struct Shared {
-    books: Mutex<Books>,
-    woken: Condvar,
+thread_local! {
+    /// Whether this thread is one of a lane.
+    static HERE: Cell<bool> = const { Cell::new(false) };
 }
 
-#[derive(Debug, Default)]
+/// Runs guests. They end with it.
+#[derive(Debug)]
+pub(super) struct Lane {
+    woken: Sender<Order>,
+    threads: usize,
+}
+
+/// What the threads are told.
+#[derive(Debug)]
+enum Order {
+    /// This guest wants to go on. There are no more of these than guests, which hold a slot each.
+    Wake(Wake),
+    /// One of them ends.
+    End,
+}
+
+#[derive(Debug)]
+struct Wake {
+    who: Namespace,
+    weight: u64,
+    runnable: Runnable,
+}
+
+/// The lines, and what was not put into them yet.
+#[derive(Debug)]
 struct Books {
+    orders: Receiver<Order>,
     /// Virtual time of the line that was served last.
     now: u64,
     lines: HashMap<Namespace, Line>,
-    waiting: usize,
-    is_over: bool,
+    /// Lines in which somebody waits, by their time.
+    waiting: BTreeSet<(u64, Namespace)>,
 }
 
 #[derive(Debug, Default)]
@@ -57,13 +82,20 @@ struct Line {
 impl Lane {
     /// * `threads`: how many steps run at once.
     pub(super) fn start(threads: usize) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared { books: Mutex::default(), woken: Condvar::new() });
-        let lane = Self(Arc::clone(&shared));
-        for _ in 0..threads.max(1) {
-            let shared = Arc::clone(&shared);
-            std::thread::Builder::new().name("guest".into()).spawn(move || shared.work())?;
+        let ((woken, orders), threads) = (channel(), threads.max(1));
+        let books = Books { orders, now: 0, lines: HashMap::new(), waiting: BTreeSet::new() };
+        let books = Arc::new(Mutex::new(books));
+        let lane = Self { woken, threads };
+        for _ in 0..threads {
+            let books = Arc::clone(&books);
+            std::thread::Builder::new().name("guest".into()).spawn(move || work(&books))?;
         }
         Ok(lane)
+    }
+
+    /// Whether this is asked on a thread of a lane.
+    pub(super) fn is_here() -> bool {
+        HERE.get()
     }
 
     /// Runs `guest` to its end.
@@ -78,16 +110,13 @@ impl Lane {
         who: Namespace,
         weight: u32,
     ) -> Result<T, ExecError> {
-        let runtime = Handle::current();
-        let mut guest = Box::pin(AssertUnwindSafe(guest).catch_unwind());
-        // Guests wait for timers and channels of the runtime that their call came in on.
-        let guest = std::future::poll_fn(move |cx| {
-            let _entered = runtime.enter();
-            guest.as_mut().poll(cx)
-        });
-        let (shared, weight) = (Arc::clone(&self.0), u64::from(weight.max(1)));
-        let schedule = move |runnable| shared.push(&who, weight, runnable);
-        let (runnable, task) = async_task::spawn(guest, schedule);
+        let guest = Guest { inner: Some(Box::pin(guest)), runtime: Handle::current() };
+        let (woken, weight) = (self.woken.clone(), u64::from(weight.max(1)));
+        let schedule = move |runnable| {
+            // A lane that has ended drops it, and the guest with it.
+            let _ = woken.send(Order::Wake(Wake { who: who.clone(), weight, runnable }));
+        };
+        let (runnable, task) = async_task::spawn(AssertUnwindSafe(guest).catch_unwind(), schedule);
         runnable.schedule();
         match task.fallible().await {
             Some(Ok(ended)) => ended,
@@ -99,82 +128,123 @@ impl Lane {
 
 impl Drop for Lane {
     fn drop(&mut self) {
-        let left = {
-            let mut books = self.0.books();
-            books.is_over = true;
-            std::mem::take(&mut books.lines)
-        };
-        self.0.woken.notify_all();
-        drop(left); // without the lock: guests that are dropped may wake others
+        for _ in 0..self.threads {
+            let _ = self.woken.send(Order::End);
+        }
     }
 }
 
-impl Shared {
-    fn books(&self) -> MutexGuard<'_, Books> {
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// A guest on a thread that is not the runtime's.
+///
+/// It waits for timers and channels of the runtime that its call came in on, and may hold some when it is dropped. What
+/// panics in its destructors is caught here: async-task would end the process.
+struct Guest<F> {
+    inner: Option<Pin<Box<F>>>,
+    runtime: Handle,
+}
 
-    fn push(&self, who: &Namespace, weight: u64, runnable: Runnable) {
-        let mut books = self.books();
-        if books.is_over {
-            drop(books);
-            return; // and the guest with it
-        }
-        let now = books.now;
-        let line = books.line(who);
-        line.weight = weight;
-        // Nobody saves up, and nobody pays for ever.
-        line.time = line.time.clamp(now, now.saturating_add(LEAD_MAX));
-        line.ready.push_back(runnable);
-        books.waiting += 1;
-        drop(books);
-        self.woken.notify_one();
-    }
+impl<F: Future> Future for Guest<F> {
+    type Output = F::Output;
 
-    /// What one thread does.
-    fn work(&self) {
-        priority::lower();
-        let mut books = self.books();
-        loop {
-            if books.is_over {
-                return;
-            }
-            let Some((who, runnable)) = books.next() else {
-                books = self.woken.wait(books).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            };
-            drop(books);
-            let began = Instant::now();
-            // What a guest does is caught where it is polled; this is for what dropping one may do.
-            let _ = catch_unwind(AssertUnwindSafe(|| runnable.run()));
-            let took = nanos(began.elapsed()).max(COST_MIN);
-            books = self.books();
-            let line = books.line(&who);
-            line.time = line.time.saturating_add((took - COST_MIN) / line.weight.max(1));
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = &mut *self;
+        let _entered = this.runtime.enter();
+        match &mut this.inner {
+            Some(inner) => inner.as_mut().poll(cx),
+            None => Poll::Pending, // only a guest that was dropped is none
         }
+    }
+}
+
+impl<F> Drop for Guest<F> {
+    fn drop(&mut self) {
+        let _entered = self.runtime.enter();
+        let inner = self.inner.take();
+        if catch_unwind(AssertUnwindSafe(|| drop(inner))).is_err() {
+            tracing::error!("a guest panicked as it was dropped");
+        }
+    }
+}
+
+/// What one thread does.
+fn work(books: &Mutex<Books>) {
+    fn lock(books: &Mutex<Books>) -> MutexGuard<'_, Books> {
+        books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    priority::lower();
+    HERE.set(true);
+    let mut open = lock(books);
+    // Whoever waits for an order keeps the books: nobody else has anything to write then but what it used.
+    while let Some((who, runnable)) = open.next() {
+        drop(open);
+        let began = Instant::now();
+        runnable.run();
+        let took = nanos(began.elapsed()).max(COST_MIN);
+        open = lock(books);
+        open.charge(&who, took - COST_MIN);
     }
 }
 
 impl Books {
-    fn line(&mut self, who: &Namespace) -> &mut Line {
-        if self.lines.len() >= LINES_MAX && !self.lines.contains_key(who) {
-            self.lines.retain(|_, line| !line.ready.is_empty());
+    /// The next step of the line that has had least, as soon as there is one; `None`: this thread is to end.
+    fn next(&mut self) -> Option<(Namespace, Runnable)> {
+        loop {
+            while let Ok(order) = self.orders.try_recv() {
+                self.enter(order)?;
+            }
+            if let Some(next) = self.first() {
+                return Some(next);
+            }
+            let order = self.orders.recv().ok()?;
+            self.enter(order)?;
         }
-        self.lines.entry(who.clone()).or_default()
     }
 
-    /// The next step of the line that has had least.
-    fn next(&mut self) -> Option<(Namespace, Runnable)> {
-        if self.waiting == 0 {
-            return None;
+    fn enter(&mut self, order: Order) -> Option<()> {
+        match order {
+            Order::End => None,
+            Order::Wake(wake) => {
+                self.push(wake);
+                Some(())
+            }
         }
-        let ready = self.lines.iter_mut().filter(|(_, line)| !line.ready.is_empty());
-        let (who, line) = ready.min_by_key(|(_, line)| line.time)?;
+    }
+
+    fn push(&mut self, Wake { who, weight, runnable }: Wake) {
+        if self.lines.len() >= LINES_MAX && !self.lines.contains_key(&who) {
+            self.lines.retain(|_, line| !line.ready.is_empty());
+        }
+        let now = self.now;
+        let line = self.lines.entry(who.clone()).or_default();
+        line.weight = weight;
+        if line.ready.is_empty() {
+            // Nobody saves up, and nobody pays for ever.
+            line.time = line.time.clamp(now, now.saturating_add(LEAD_MAX));
+            self.waiting.insert((line.time, who));
+        }
+        line.ready.push_back(runnable);
+    }
+
+    fn first(&mut self) -> Option<(Namespace, Runnable)> {
+        let (time, who) = self.waiting.pop_first()?;
+        let line = self.lines.get_mut(&who)?;
         let next = line.ready.pop_front()?;
-        self.now = self.now.max(line.time);
+        self.now = self.now.max(time);
         line.time = line.time.saturating_add(COST_MIN / line.weight.max(1));
-        self.waiting -= 1;
-        Some((who.clone(), next))
+        if !line.ready.is_empty() {
+            self.waiting.insert((line.time, who.clone()));
+        }
+        Some((who, next))
+    }
+
+    /// Writes down what a step took beyond the least.
+    fn charge(&mut self, who: &Namespace, took: u64) {
+        let Some(line) = self.lines.get_mut(who) else { return };
+        let before = line.time;
+        line.time = before.saturating_add(took / line.weight.max(1));
+        if self.waiting.remove(&(before, who.clone())) {
+            self.waiting.insert((line.time, who.clone()));
+        }
     }
 }
 
@@ -240,6 +310,16 @@ mod tests {
         assert!(heavy * 2 > light * 3 && heavy < light * 3, "{heavy} to {light}");
     }
 
+    /// Wants a runtime when it is dropped, and panics.
+    struct Last;
+
+    impl Drop for Last {
+        fn drop(&mut self) {
+            Handle::current();
+            panic!("a destructor");
+        }
+    }
+
     #[tokio::test]
     async fn a_guest_that_is_dropped_leaves_nothing_and_a_lane_that_ends_says_so() {
         let lane = Lane::start(1).unwrap();
@@ -263,8 +343,19 @@ mod tests {
         let panics = lane.run(async { panic!("a guest") as Result<(), ExecError> }, name("acme"), 1).await;
         assert!(matches!(panics, Err(ExecError::Internal(_))));
         assert!(lane.run(async { Ok(1) }, name("acme"), 1).await.is_ok(), "its thread lives");
-        let shared = Arc::clone(&lane.0);
+        let last = lane.run(
+            async {
+                let _last = Last;
+                std::future::pending::<Result<(), ExecError>>().await
+            },
+            name("acme"),
+            1,
+        );
+        assert!(tokio::time::timeout(Duration::from_millis(20), last).await.is_err());
+        assert!(lane.run(async { Ok(1) }, name("acme"), 1).await.is_ok(), "so does it after a destructor that panics");
+        let woken = lane.woken.clone();
         drop(lane);
-        assert!(matches!(Lane(shared).run(async { Ok(1) }, name("acme"), 1).await, Err(ExecError::Draining)));
+        let ended = Lane { woken, threads: 0 };
+        assert!(matches!(ended.run(async { Ok(1) }, name("acme"), 1).await, Err(ExecError::Draining)));
     }
 }

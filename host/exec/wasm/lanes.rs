@@ -8,12 +8,29 @@
 use super::super::{BoxFuture, ExecError};
 use super::lane::Lane;
 use super::quick::Quick;
-use super::steps::{Owner, Stepped, inside};
+use super::steps::{Owner, Stepped, inside, nanos};
+use crate::domain::{Account, Charge};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
+use tokio::time::Instant;
+
+/// Drops what a guest leaves once the answer is on its way: its thread's next task, which costs no other thread a wake-up.
+/// On a thread of the lane at once: there is nothing to hurry for, and the network's threads are not for that.
+///
+/// * `payer`: pays for it.
+pub(super) fn tidy(remains: impl Send + 'static, payer: Arc<dyn Account>) {
+    if Lane::is_here() {
+        return; // dropped
+    }
+    drop(tokio::spawn(async move {
+        let began = Instant::now();
+        drop(remains);
+        payer.charge(Charge::Cpu, nanos(began.elapsed()));
+    }));
+}
 
 pub(super) struct Lanes {
     lane: Lane,

@@ -218,17 +218,18 @@ impl WasmExecutor {
             self.config.metering,
         );
         let log = invocation.log();
+        let payer = Arc::clone(&owner.account);
         let guest = async move {
             // Held by the guest, not by its caller: a slot is free only when the instance is gone.
-            let _held = (slot, running);
-            invocation.run().await
+            let held = (slot, running);
+            let (reply, remains) = invocation.run().await;
+            lanes::tidy((remains, held), payer);
+            reply
         };
         // Its lines name the request on whichever thread it runs.
         let guest = Box::pin(guest.instrument(tracing::Span::current()));
         let result = stoppable(&self.lifecycle, deadline, self.lanes.run(guest, owner, meter.yields(), slow)).await;
-        if meter.yields().load(Ordering::Relaxed) > 0 {
-            program.was_slow();
-        }
+        program.went(meter.yields().load(Ordering::Relaxed) > 0);
         log.finish();
         result?
     }

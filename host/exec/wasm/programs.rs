@@ -23,11 +23,12 @@ pub(super) struct Program {
     pub(super) entry: Entry,
     /// Bytes of machine code.
     code_bytes: usize,
-    /// Calls for which the component is still taken for a slow one.
+    /// Quick calls after which the component is no longer taken for a slow one.
     slow: AtomicU32,
 }
 
-/// How many calls a component counts as slow for after one that used up its tick.
+/// How many calls have to end within their tick before a component that used one up counts as quick again. Those that
+/// begin meanwhile do not count: a hundred at once are all slow.
 const SLOW_CALLS: u32 = 16;
 /// What a program costs in memory beside its mapped code: types, tables of exports, the resolved imports.
 const PROGRAM_COST: usize = 64 << 10;
@@ -35,8 +36,7 @@ const PROGRAM_COST: usize = 64 << 10;
 impl Program {
     /// Whether the next call is expected to take long, because one not long ago did.
     pub(super) fn is_slow(&self) -> bool {
-        let less = |left: u32| left.checked_sub(1);
-        self.slow.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+        self.slow.load(Ordering::Relaxed) > 0
     }
 
     /// Whether it answers streaming calls.
@@ -44,9 +44,16 @@ impl Program {
         matches!(&self.entry, Entry::Handler(handler) if handler.handle_stream.is_some())
     }
 
-    /// Notes that a call used up its tick.
-    pub(super) fn was_slow(&self) {
-        self.slow.store(SLOW_CALLS, Ordering::Relaxed);
+    /// Notes how a call went.
+    ///
+    /// * `slow`: it used up its tick.
+    pub(super) fn went(&self, slow: bool) {
+        if slow {
+            self.slow.store(SLOW_CALLS, Ordering::Relaxed);
+        } else if self.is_slow() {
+            let less = |left: u32| left.checked_sub(1);
+            let _ = self.slow.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        }
     }
 }
 
