@@ -320,6 +320,7 @@ async fn links(
         advertised: advertised.to_owned(),
         guard: config.net.guard()?,
         renew_every: Duration::from_secs(config.mesh.link_s),
+        read_idle: Duration::from_secs(config.mesh.read_idle_s),
         registry: Arc::clone(base.registry),
         deployments: Arc::clone(base.deployments),
         tenancy: base.tenancy.clone(),

@@ -56,6 +56,11 @@ impl Breaker {
         from == 0 || self.since(now) >= from
     }
 
+    /// Whether calls were not answered, and none has been since.
+    pub(super) fn is_open(&self) -> bool {
+        self.from.load(Ordering::Relaxed) != 0
+    }
+
     /// Lets a call through, or not.
     pub(super) fn pass(&self, now: Instant) -> Option<Pass> {
         if self.from.load(Ordering::Relaxed) == 0 {
@@ -135,7 +140,7 @@ mod tests {
         (1..FAILURES).for_each(|_| breaker.failed(Pass::Usual, now));
         assert!(breaker.allows(now), "not in a row");
         breaker.failed(Pass::Usual, now);
-        assert!(!breaker.allows(now) && breaker.pass(now).is_none());
+        assert!(breaker.is_open() && !breaker.allows(now) && breaker.pass(now).is_none());
     }
 
     #[test]
@@ -156,7 +161,7 @@ mod tests {
         breaker.unknown(Pass::Probe, now);
         assert_eq!(breaker.pass(now), Some(Pass::Probe), "the caller had left");
         breaker.answered();
-        assert_eq!(breaker.pass(now), Some(Pass::Usual));
+        assert_eq!((breaker.pass(now), breaker.is_open()), (Some(Pass::Usual), false));
         open(&breaker, now);
         assert!(breaker.allows(now + PAUSE), "it begins anew");
     }

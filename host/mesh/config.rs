@@ -23,12 +23,14 @@ pub struct Config {
     /// Seconds that a link stays before it is made anew, beside the old one, and a third more until it is ended if it was
     /// not. 45: a certificate that is good no longer is of no use within a minute. The same on all collectors.
     pub link_s: u64,
+    /// Seconds that a peer which reads code may take nothing of it. 10: as long as a request may stand still.
+    pub read_idle_s: u64,
 }
 
 impl Default for Config {
     fn default() -> Self {
         let none = PathBuf::new;
-        Self { id: String::new(), certificate: none(), key: none(), ca: none(), link_s: 45 }
+        Self { id: String::new(), certificate: none(), key: none(), ca: none(), link_s: 45, read_idle_s: 10 }
     }
 }
 
@@ -106,6 +108,9 @@ impl Config {
         }
         if self.link_s == 0 {
             return Err(BadSetting::new("mesh.link_s", "must be above 0"));
+        }
+        if self.read_idle_s == 0 {
+            return Err(BadSetting::new("mesh.read_idle_s", "must be above 0"));
         }
         if peers.is_empty() {
             return Ok(());

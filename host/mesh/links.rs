@@ -1,5 +1,6 @@
 //! How this node's own links are: for those who look, and for the records.
 
+use super::counts::Counts;
 use crate::domain::{CollectorId, Namespace, now};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -66,8 +67,14 @@ pub struct Links(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    all: Mutex<BTreeMap<String, LinkState>>,
+    all: Mutex<BTreeMap<String, Link>>,
     changed: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct Link {
+    state: LinkState,
+    counts: Arc<Counts>,
 }
 
 impl Default for Links {
@@ -79,12 +86,17 @@ impl Default for Links {
 impl Links {
     /// All of them, by address.
     pub fn all(&self) -> Vec<LinkState> {
-        self.lock().values().cloned().collect()
+        self.lock().values().map(|link| link.state.clone()).collect()
     }
 
     /// One of them.
     pub fn get(&self, address: &str) -> Option<LinkState> {
-        self.lock().get(address).cloned()
+        self.lock().get(address).map(|link| link.state.clone())
+    }
+
+    /// What is counted of one of them.
+    pub fn counts(&self, address: &str) -> Option<Arc<Counts>> {
+        self.lock().get(address).map(|link| Arc::clone(&link.counts))
     }
 
     /// Counts changes other than signs of life.
@@ -107,7 +119,8 @@ impl Links {
             connection: String::new(),
             namespaces: Vec::new(),
         };
-        self.lock().insert(address.to_owned(), fresh);
+        let counts = Arc::default();
+        self.lock().insert(address.to_owned(), Link { state: fresh, counts });
         self.tell();
     }
 
@@ -138,7 +151,7 @@ impl Links {
     /// Changes what is known of a link.
     pub fn change(&self, address: &str, change: impl FnOnce(&mut LinkState)) {
         if let Some(link) = self.lock().get_mut(address) {
-            change(link);
+            change(&mut link.state);
         }
     }
 
@@ -147,7 +160,7 @@ impl Links {
         self.0.changed.send_modify(|count| *count += 1);
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, LinkState>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Link>> {
         self.0.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -10,6 +10,7 @@
 
 mod breaker;
 mod config;
+mod counts;
 mod inbound;
 mod links;
 mod offer;
@@ -21,6 +22,7 @@ mod statement;
 mod topology;
 
 pub use config::{BadSetting, Config, Entry, Ground};
+pub use counts::{Counts, Outcome, Tally};
 pub use inbound::{BadStatement, Forwarded, Inbound, InboundGuard};
 pub use links::{LinkState, Links, Phase};
 pub use offer::{Change, Offer, OfferedMethod, Served};

@@ -1,6 +1,7 @@
 //! One linked collector, and how it does.
 
 use super::breaker::{Breaker, Pass};
+use super::counts::{Counts, Outcome};
 use crate::domain::{CollectorId, Namespace};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -24,13 +25,19 @@ pub struct Peer {
     in_flight: AtomicUsize,
     breaker: Breaker,
     pace: Pace,
+    counts: Arc<Counts>,
 }
 
 impl Peer {
     /// Of a link that came up.
     pub fn new(id: CollectorId, address: String, namespaces: Vec<Namespace>) -> Self {
         let (in_flight, breaker, pace) = (AtomicUsize::new(0), Breaker::default(), Pace::new());
-        Self { id, address, namespaces, in_flight, breaker, pace }
+        Self { id, address, namespaces, in_flight, breaker, pace, counts: Arc::default() }
+    }
+
+    /// The same, counted here.
+    pub fn counted(self, counts: Arc<Counts>) -> Self {
+        Self { counts, ..self }
     }
 
     /// Calls that were handed to it and are not over.
@@ -48,6 +55,11 @@ impl Peer {
         self.breaker.allows(now)
     }
 
+    /// Whether it is left alone, since it answered no call; but for one at a time that finds out.
+    pub fn is_paused(&self) -> bool {
+        self.breaker.is_open()
+    }
+
     /// What one more call there costs, to compare.
     pub(super) fn cost(&self, now: Instant) -> u64 {
         let calls = u64::try_from(self.in_flight()).unwrap_or(u64::MAX).saturating_add(1);
@@ -63,7 +75,7 @@ impl Peer {
     /// Hands it a call; `None` if it did not answer those before, and another finds out whether it does now.
     pub fn attempt(self: &Arc<Self>, now: Instant) -> Option<Attempt> {
         let pass = self.breaker.pass(now)?;
-        Some(Attempt { busy: self.begin(), pass, began: now, is_told: false })
+        Some(Attempt { busy: self.begin(), pass, began: now, is_told: false, outcome: Outcome::GivenUp })
     }
 }
 
@@ -84,6 +96,7 @@ pub struct Attempt {
     pass: Pass,
     began: Instant,
     is_told: bool,
+    outcome: Outcome,
 }
 
 impl Attempt {
@@ -93,6 +106,7 @@ impl Attempt {
         self.busy.0.pace.note(now.saturating_duration_since(self.began), now);
         self.busy.0.breaker.answered();
         self.is_told = true;
+        self.outcome = Outcome::Answered;
     }
 
     /// The connection, or the peer, was lost.
@@ -102,6 +116,12 @@ impl Attempt {
             self.busy.0.breaker.failed(self.pass, Instant::now());
         }
         self.is_told = true;
+        self.outcome = Outcome::Lost;
+    }
+
+    /// What became of it, to be counted; else what was said last.
+    pub fn ended(&mut self, outcome: Outcome) {
+        self.outcome = outcome;
     }
 }
 
@@ -110,6 +130,7 @@ impl Drop for Attempt {
         if !self.is_told {
             self.busy.0.breaker.unknown(self.pass, Instant::now());
         }
+        self.busy.0.counts.call(self.outcome);
     }
 }
 
@@ -178,5 +199,7 @@ mod tests {
         drop(peer.attempt(later).unwrap());
         peer.attempt(later).unwrap().answered();
         assert!(peer.is_healthy(later) && peer.attempt(later).is_some());
+        let tally = peer.counts.tally();
+        assert_eq!((tally.lost, tally.given_up, tally.answered), (5, 2, 1));
     }
 }

@@ -169,6 +169,12 @@ impl Inner {
         self.callers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What is counted of a link, as labels of its record: as of when that was written.
+    fn counted(&self, address: &str) -> BTreeMap<String, String> {
+        let tally = self.links.counts(address).map(|counts| counts.tally()).unwrap_or_default();
+        tally.named().map(|(name, count)| (name.to_owned(), count.to_string())).into()
+    }
+
     /// All records as they should be.
     fn now(&self) -> Vec<Kept> {
         let mut kept = Vec::new();
@@ -185,7 +191,7 @@ impl Inner {
                 target_collector_id: peer.to_string(),
                 address: self.advertised.clone(),
                 shared_namespaces: namespaces.clone(),
-                metadata: Some(metadata(BTreeMap::new())),
+                metadata: Some(metadata(self.counted(&link.address))),
                 last_activity: at(link.heard),
             };
             kept.push(Kept::connection(connection, link.heard));

@@ -169,8 +169,9 @@ impl Anywhere {
         let (headers, message) = (metadata.into_headers(), request.encode_to_vec());
         drop((request, call.input));
         let answer = self.forwarder.unary(&errand, PATH, &headers, &message).await;
-        let answer = answer.map_err(|why| status::handover(why, &id))?;
-        let response = read(&answer.reply()?, &errand).map_err(|why| status::handover(why, &id))?;
+        let mut answer = answer.map_err(|why| status::handover(why, &id))?;
+        let response = read(&answer.reply()?, &errand);
+        let response = response.map_err(|why| status::handover(answer.unusable(why), &id))?;
         let mut response = Response::new(response);
         response.extensions_mut().insert(edge::Trailing(answer.receipt()));
         Ok(response)
@@ -208,13 +209,17 @@ fn fits(call: &Call, method: &registry::Method) -> Result<(), CallError> {
 }
 
 /// What a peer answered. What it says of itself is believed, as long as it says something.
-fn read(reply: &[u8], errand: &Errand) -> Result<pb::DispatchResponse, Handover> {
-    let odd = || Handover::Reply("it is no DispatchResponse");
+fn read(reply: &[u8], errand: &Errand) -> Result<pb::DispatchResponse, &'static str> {
+    let odd = || "it is no DispatchResponse";
     let response = pb::DispatchResponse::decode(reply).map_err(|_| odd())?;
     response.handled_by_collector_id.parse::<CollectorId>().map_err(|_| odd())?;
-    if let (Some(method), Some(output)) = (errand.types(), &response.output) {
+    let output = response.output.as_ref().ok_or("it has no output")?;
+    if let Some(method) = errand.types() {
+        if output.type_url.rsplit('/').next() != Some(method.output.name()) {
+            return Err("it is not of the method's type");
+        }
         let checked = registry::check_output(method, &output.value);
-        checked.map_err(|_| Handover::Reply("it is not of the method's type"))?;
+        checked.map_err(|_| "it is not of the method's type")?;
     }
     Ok(response)
 }

@@ -6,6 +6,7 @@ use super::calls::{Calls, InFlight};
 use super::ended::Ended;
 use super::identify::{Peer, Unknown};
 use super::lifetime::Running;
+use super::stalled::Patience;
 use super::status::{self, is_fleeting, receipt_pairs};
 use crate::domain::{BoxFuture, Deadline, Receipt, cut};
 use crate::tenancy::Caller;
@@ -235,8 +236,13 @@ fn finish(mut response: Response<Body>, call: InFlight, caller: Caller, mut reco
     record.with(response.headers());
     let receipt = response.extensions_mut().remove::<ReceiptSlot>();
     let trailing = response.extensions_mut().remove::<Trailing>();
+    let patience = response.extensions_mut().remove::<Patience>();
     response.map(|body| {
-        Body::new(Outgoing { body, receipt, trailing, caller, is_cut: false, ended: None, record, _call: call })
+        let outgoing = Outgoing { body, receipt, trailing, caller, is_cut: false, ended: None, record, _call: call };
+        match patience {
+            Some(patience) => patience.watch(Body::new(outgoing)),
+            None => Body::new(outgoing),
+        }
     })
 }
 

@@ -42,6 +42,7 @@ mod reflection;
 mod registry;
 mod secrets;
 mod server;
+mod stalled;
 mod status;
 mod tls;
 mod verdict;

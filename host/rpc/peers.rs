@@ -6,7 +6,7 @@ use super::mesh::LinkKeeper;
 use super::pb::admin::v1 as pb;
 use super::status;
 use crate::domain::timestamp;
-use crate::mesh::{Added, LinkState, PeerError, PeerPolicy, Phase};
+use crate::mesh::{Added, LinkState, PeerError, PeerPolicy, Phase, Tally};
 use crate::tenancy::{Binding, Caller, Permit, Tenancy};
 use std::collections::HashMap;
 use tonic::{Request, Response, Status};
@@ -39,6 +39,7 @@ impl PeersService {
         let is_up = |link: &LinkState| matches!(link.phase, Phase::Linked | Phase::Draining);
         let live = link.as_ref().filter(|link| is_up(link)).and(name.as_ref()).and_then(|name| topology.peer(name));
         let link = link.as_ref();
+        let tally = self.links.links().counts(&policy.address).map(|counts| counts.tally()).unwrap_or_default();
         pb::Peer {
             address: policy.address.clone(),
             identity: policy.identity.clone().unwrap_or_default(),
@@ -53,7 +54,24 @@ impl PeersService {
             latency: live.and_then(|peer| prost_types::Duration::try_from(peer.latency()).ok()),
             version: link.map(|link| link.version.clone()).unwrap_or_default(),
             created_at: added.map(|added| timestamp(added.created_at)),
+            is_paused: live.is_some_and(|peer| peer.is_paused()),
+            calls: Some(calls(&tally)),
+            dials: tally.dials,
+            links: tally.links,
+            sent_bytes: tally.sent_bytes,
+            received_bytes: tally.received_bytes,
         }
+    }
+}
+
+fn calls(tally: &Tally) -> pb::peer::Calls {
+    pb::peer::Calls {
+        answered: tally.answered,
+        refused: tally.refused,
+        unsent: tally.unsent,
+        lost: tally.lost,
+        unusable: tally.unusable,
+        given_up: tally.given_up,
     }
 }
 

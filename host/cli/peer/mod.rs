@@ -89,19 +89,23 @@ async fn remove(at: &At, address: String, output: &Output) -> anyhow::Result<()>
     Ok(())
 }
 
-const HEADER: [&str; 7] = ["ADDRESS", "COLLECTOR", "LINK", "SINCE", "SERVICES", "IN FLIGHT", "MAY"];
+const HEADER: [&str; 9] =
+    ["ADDRESS", "COLLECTOR", "LINK", "SINCE", "SERVICES", "IN FLIGHT", "ANSWERED", "FAILED", "MAY"];
 
 /// A line, and below it what went wrong last, where there is no link.
 fn rows(peer: &pb::Peer) -> Vec<Vec<String>> {
     let line = |text: &str| if text.is_empty() { "-".to_owned() } else { one_line(text, 256) };
     let since = peer.since.as_ref().map(ToString::to_string).unwrap_or_default();
+    let calls = peer.calls.unwrap_or_default();
     let mut rows = vec![vec![
         line(&peer.address),
         line(&peer.collector_id),
-        state(peer).to_owned(),
+        if peer.is_paused { format!("{}, paused", state(peer)) } else { state(peer).to_owned() },
         line(&since),
         peer.offers.to_string(),
         peer.in_flight.to_string(),
+        calls.answered.to_string(),
+        calls.lost.saturating_add(calls.unusable).saturating_add(calls.unsent).to_string(),
         allowed(peer),
     ]];
     if peer.state() != pb::peer::State::Linked && !peer.last_error.is_empty() {
@@ -130,6 +134,7 @@ fn state(peer: &pb::Peer) -> &'static str {
 /// For programs.
 fn value(peer: &pb::Peer) -> Value {
     let time = |time: &Option<prost_types::Timestamp>| time.as_ref().map(ToString::to_string);
+    let calls = peer.calls.unwrap_or_default();
     let latency = peer.latency.and_then(|latency| Duration::try_from(latency).ok());
     json!({
         "address": peer.address,
@@ -145,5 +150,18 @@ fn value(peer: &pb::Peer) -> Value {
         "latency_us": latency.map(|latency| latency.as_micros().min(u128::from(u64::MAX)) as u64),
         "version": peer.version,
         "created_at": time(&peer.created_at),
+        "paused": peer.is_paused,
+        "calls": {
+            "answered": calls.answered,
+            "refused": calls.refused,
+            "unsent": calls.unsent,
+            "lost": calls.lost,
+            "unusable": calls.unusable,
+            "given_up": calls.given_up,
+        },
+        "dials": peer.dials,
+        "links": peer.links,
+        "sent_bytes": peer.sent_bytes,
+        "received_bytes": peer.received_bytes,
     })
 }

@@ -1,6 +1,8 @@
 //! One HTTP/2 connection to a peer.
 
+use super::counted::Counted;
 use super::lines::Lost;
+use crate::mesh::Counts;
 use crate::rpc::tls::{DialError, PeerDialer};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -72,18 +74,23 @@ impl Runner {
     }
 }
 
+/// How connections to a peer are made. Clones make the same.
+#[derive(Clone)]
+pub(super) struct Way {
+    pub(super) dialer: PeerDialer,
+    /// Scheme, host and port.
+    pub(super) base: Uri,
+    /// The one URI of the peer's certificate.
+    pub(super) identity: Option<String>,
+    pub(super) runner: Runner,
+    pub(super) counts: Arc<Counts>,
+}
+
 impl Conn {
     /// Connects.
-    ///
-    /// * `base`: scheme, host and port.
-    /// * `identity`: the one URI of the peer's certificate.
-    pub(super) async fn open(
-        dialer: &PeerDialer,
-        base: &Uri,
-        identity: Option<&str>,
-        runner: &Runner,
-    ) -> Result<Self, DialError> {
-        let wire = dialer.dial(base, identity).await?;
+    pub(super) async fn open(way: &Way) -> Result<Self, DialError> {
+        let wire = way.dialer.dial(&way.base, way.identity.as_deref()).await?;
+        let wire = Counted::new(wire, Arc::clone(&way.counts));
         let mut builder = Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
@@ -95,12 +102,12 @@ impl Conn {
             .max_header_list_size(HEADERS_MAX);
         let shaken = builder.handshake(TokioIo::new(wire)).await;
         let (send, connection) = shaken.map_err(|why| DialError::Away(std::io::Error::other(why)))?;
-        runner.spawn(async move {
+        way.runner.spawn(async move {
             if let Err(why) = connection.await {
                 tracing::debug!(%why, "a connection to a peer ended");
             }
         });
-        Ok(Self { send, busy: Arc::default(), base: base.clone() })
+        Ok(Self { send, busy: Arc::default(), base: way.base.clone() })
     }
 
     /// Calls on it.

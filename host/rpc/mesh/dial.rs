@@ -7,7 +7,7 @@
 //! A link is made anew while it is up, so that certificates that are good no longer end it, keys do not grow old, and
 //! nothing depends on how long the other side keeps a connection.
 
-use super::conn::Conn;
+use super::conn::{Conn, Way};
 use super::known::{BEYOND_MAX, Known};
 use super::lines::Line;
 use super::{Inner, text};
@@ -118,7 +118,7 @@ struct Met {
 pub(super) struct Task {
     inner: Arc<Inner>,
     policy: Arc<PeerPolicy>,
-    base: Uri,
+    way: Way,
     wake: Arc<Notify>,
 }
 
@@ -127,7 +127,14 @@ impl Task {
     pub(super) fn new(inner: Arc<Inner>, policy: Arc<PeerPolicy>, wake: Arc<Notify>) -> Result<Self, String> {
         let scheme = if inner.parts.dialer.is_tls() { "https" } else { "http" };
         let base = format!("{scheme}://{}/", policy.address).parse::<Uri>().map_err(|why| why.to_string())?;
-        Ok(Self { inner, policy, base, wake })
+        let way = Way {
+            dialer: inner.parts.dialer.clone(),
+            base,
+            identity: policy.identity.clone(),
+            runner: inner.runner.clone(),
+            counts: inner.parts.links.counts(&policy.address).unwrap_or_default(),
+        };
+        Ok(Self { inner, policy, way, wake })
     }
 
     /// Until it is dropped.
@@ -135,6 +142,7 @@ impl Task {
         let mut pause = Duration::ZERO;
         loop {
             let began = Instant::now();
+            self.way.counts.dialled();
             let ended = match self.first().await {
                 Ok((met, fresh)) => self.hold(met, fresh).await,
                 Err(ended) => ended,
@@ -161,7 +169,7 @@ impl Task {
 
     async fn first(&self) -> Result<(Met, Fresh), Ended> {
         let opening = async {
-            let conn = self.conn().await?;
+            let conn = Conn::open(&self.way).await?;
             let met = self.connect(&conn).await?;
             let fresh = self.link(conn).await?;
             match met.id == fresh.id.as_str() {
@@ -174,13 +182,8 @@ impl Task {
 
     /// The same link once more, with another key.
     async fn again(&self) -> Result<Fresh, Ended> {
-        let opening = async { self.link(self.conn().await?).await };
+        let opening = async { self.link(Conn::open(&self.way).await?).await };
         timeout(OPENING, opening).await.unwrap_or_else(|_late| Err(Ended::Away("no link in 15 s".to_owned())))
-    }
-
-    async fn conn(&self) -> Result<Conn, Ended> {
-        let (dialer, identity) = (&self.inner.parts.dialer, self.policy.identity.as_deref());
-        Ok(Conn::open(dialer, &self.base, identity, &self.inner.runner).await?)
     }
 
     async fn connect(&self, conn: &Conn) -> Result<Met, Ended> {
@@ -229,9 +232,7 @@ impl Task {
                 Some(Event::Hello(_)) | None => return Err(odd("no offers")),
             }
         }
-        let identity = self.policy.identity.clone();
-        let way = (self.inner.parts.dialer.clone(), self.base.clone(), identity);
-        let line = Line::new(key, way, self.inner.runner.clone(), conn);
+        let line = Line::new(key, self.way.clone(), conn);
         let version = crate::domain::one_line(&hello.version, super::LABEL_MAX);
         Ok(Fresh { id, version, line, events, offers })
     }
@@ -257,7 +258,8 @@ impl Task {
         };
         let Fresh { id, version, line, events, offers } = fresh;
         let peer = Peer::new(id.clone(), self.policy.address.clone(), met.namespaces.clone());
-        let peer = self.inner.parts.mesh.linked(peer);
+        let peer = self.inner.parts.mesh.linked(peer.counted(Arc::clone(&self.way.counts)));
+        self.way.counts.linked();
         self.inner.lines.put(id, Arc::clone(&line));
         self.inner.parts.mesh.offered(&peer, offers.all());
         self.inner.parts.links.change(&self.policy.address, |link| {

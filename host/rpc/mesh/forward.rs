@@ -10,7 +10,7 @@ use super::lent::Home;
 use super::lines::{Lines, Lost};
 use super::reply::{self, Answer};
 use crate::domain::{CollectorId, Deadline, Limits, MethodName, Namespace, ServiceName, now};
-use crate::mesh::{Attempt, Forwarded, Found, LinkKey, Mesh, NoRoute, Statement, Wanted};
+use crate::mesh::{Attempt, Forwarded, Found, LinkKey, Mesh, NoRoute, Outcome, Statement, Wanted};
 use crate::registry::{Method, MethodRef};
 use crate::rpc::{edge, status};
 use crate::tenancy::{Caller, Permit, Principal, Tenancy, Verb, Verbs};
@@ -212,7 +212,7 @@ impl Forwarder {
         if server {
             return reply::passing(response, inner.output_max, deadline, (attempt, held, errand.permit));
         }
-        let answer = reply::whole(response, inner.output_max, deadline).await?;
+        let mut answer = reply::of_peer(response, inner.output_max, deadline, attempt).await?;
         answer.check(known)?;
         Ok(answer.into_response())
     }
@@ -233,8 +233,8 @@ impl Forwarder {
         headers.insert(CONTENT_TYPE, reply::GRPC);
         headers.remove("grpc-encoding");
         let parcel = Parcel { path: path(path_)?, headers, payload: Payload::Whole(framed) };
-        let (response, _attempt) = self.0.send(errand, &parcel, errand.deadline).await?;
-        reply::whole(response, self.0.output_max.saturating_add(AROUND), errand.deadline).await
+        let (response, attempt) = self.0.send(errand, &parcel, errand.deadline).await?;
+        reply::of_peer(response, self.0.output_max.saturating_add(AROUND), errand.deadline, attempt).await
     }
 }
 
@@ -282,8 +282,8 @@ impl Inner {
                 (Err(why), _) => return Err(last.unwrap_or(why.into())),
             };
             tried.push(found.peer.id.clone());
-            let Some(mut attempt) = found.peer.attempt(Instant::now()) else { continue };
             let Some(body) = parcel.payload.body() else { break };
+            let Some(mut attempt) = found.peer.attempt(Instant::now()) else { continue };
             attempts += 1;
             match self.try_one(errand, parcel, &found, (body, deadline), &mut attempt).await {
                 Ok(response) => return Ok((response, attempt)),
@@ -309,6 +309,7 @@ impl Inner {
                 match reply::refusal(&response) {
                     None => Ok(response),
                     Some(status) => {
+                        attempt.ended(Outcome::Refused);
                         tracing::debug!(peer = %found.peer.id, code = ?status.code(), "a peer did not begin a call");
                         Err(Handover::Said(Box::new(status)))
                     }
@@ -317,10 +318,12 @@ impl Inner {
             Err(why) => {
                 attempt.failed();
                 tracing::debug!(peer = %found.peer.id, %why, "a call did not get to a peer");
-                Err(match why {
-                    Lost::NeverBegan(_) => Handover::NeverBegan,
-                    Lost::Unknown(_) => Handover::Lost,
-                })
+                let (outcome, why) = match why {
+                    Lost::NeverBegan(_) => (Outcome::Unsent, Handover::NeverBegan),
+                    Lost::Unknown(_) => (Outcome::Lost, Handover::Lost),
+                };
+                attempt.ended(outcome);
+                Err(why)
             }
         }
     }

@@ -1,10 +1,9 @@
 //! The links of this node that are up, as those see them who hand calls over.
 
-use super::conn::{Busy, Conn, Failed, Holding, Runner, STREAMS_MAX};
+use super::conn::{Busy, Conn, Failed, Holding, STREAMS_MAX, Way};
 use crate::domain::CollectorId;
 use crate::mesh::LinkKey;
-use crate::rpc::tls::PeerDialer;
-use http::{HeaderName, HeaderValue, Request, Response, Uri};
+use http::{HeaderName, HeaderValue, Request, Response};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -74,10 +73,7 @@ impl Lines {
 /// One link: its key and its connections, more of them as they are needed.
 pub(super) struct Line {
     key: LinkKey,
-    dialer: PeerDialer,
-    base: Uri,
-    identity: Option<String>,
-    runner: Runner,
+    way: Way,
     open: Mutex<Vec<Conn>>,
     /// Held while one more is opened.
     opening: tokio::sync::Mutex<()>,
@@ -87,15 +83,10 @@ pub(super) struct Line {
 
 impl Line {
     /// * `first`: the connection that the link was opened on.
-    pub(super) fn new(
-        key: LinkKey,
-        (dialer, base, identity): (PeerDialer, Uri, Option<String>),
-        runner: Runner,
-        first: Conn,
-    ) -> Arc<Self> {
+    pub(super) fn new(key: LinkKey, way: Way, first: Conn) -> Arc<Self> {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX * STREAMS_MAX));
         let (open, opening) = (Mutex::new(vec![first]), tokio::sync::Mutex::default());
-        Arc::new(Self { key, dialer, base, identity, runner, open, opening, places })
+        Arc::new(Self { key, way, open, opening, places })
     }
 
     async fn send(&self, mut request: Request<Body>, place: OwnedSemaphorePermit) -> Result<Response<Body>, Lost> {
@@ -127,8 +118,7 @@ impl Line {
         if let Some(free) = self.free() {
             return Ok(free);
         }
-        let opened = Conn::open(&self.dialer, &self.base, self.identity.as_deref(), &self.runner).await;
-        let conn = opened.map_err(|why| Lost::NeverBegan(why.to_string()))?;
+        let conn = Conn::open(&self.way).await.map_err(|why| Lost::NeverBegan(why.to_string()))?;
         let busy = conn.begin();
         self.conns().push(conn.clone());
         Ok((conn, busy))

@@ -7,6 +7,7 @@ use crate::domain::CollectorId;
 use crate::mesh::{InboundGuard, PeerPolicy};
 use crate::rpc::pb::mesh::v1 as pb;
 use crate::rpc::pb::mesh::v1::link_event::Event;
+use crate::rpc::stalled::Patience;
 use crate::rpc::{edge, status};
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use std::collections::{HashMap, VecDeque};
@@ -51,7 +52,10 @@ impl pb::mesh_server::Mesh for MeshService {
     type FetchStream = Fetched;
 
     async fn fetch(&self, request: Request<pb::FetchRequest>) -> Result<Response<Fetched>, Status> {
-        self.shelf.fetch(request).await
+        let mut answer = self.shelf.fetch(request).await?;
+        let (longest, lifecycle) = (self.inner.parts.read_idle, self.inner.parts.lifecycle.clone());
+        answer.extensions_mut().insert(Patience { longest, lifecycle });
+        Ok(answer)
     }
 
     async fn place(&self, request: Request<pb::PlaceRequest>) -> Result<Response<pb::PlaceResponse>, Status> {

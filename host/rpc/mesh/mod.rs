@@ -8,6 +8,7 @@
 mod code;
 mod conn;
 mod connect;
+mod counted;
 mod courier;
 mod dial;
 mod forward;
@@ -81,6 +82,8 @@ pub struct LinkParts {
     pub guard: Guard,
     /// How long a link stays before it is made anew.
     pub renew_every: Duration,
+    /// How long a peer that reads code may take nothing of it.
+    pub read_idle: Duration,
     /// Knows types.
     pub registry: Arc<Registry>,
     /// Knows which code answers.

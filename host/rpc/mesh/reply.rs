@@ -3,7 +3,7 @@
 
 use super::forward::{FRAME, Handover};
 use crate::domain::Deadline;
-use crate::mesh::Attempt;
+use crate::mesh::{Attempt, Outcome};
 use crate::registry::{self, Method};
 use crate::rpc::heads::Heads;
 use crate::rpc::status;
@@ -111,6 +111,8 @@ pub(in crate::rpc) struct Answer {
     framed: Bytes,
     /// How it ended, and the receipt.
     trailers: HeaderMap,
+    /// The peer's count, if a peer gave it.
+    attempt: Option<Attempt>,
 }
 
 impl Answer {
@@ -132,13 +134,21 @@ impl Answer {
     /// Whether the reply is of its method's type.
     ///
     /// * `method`: where its types are known.
-    pub(super) fn check(&self, method: Option<&Method>) -> Result<(), Handover> {
+    pub(super) fn check(&mut self, method: Option<&Method>) -> Result<(), Handover> {
         let (Some(method), Ok(reply)) = (method, self.reply()) else { return Ok(()) };
-        registry::check_output(method, &reply).map_err(|_| Handover::Reply("it is not of the method's type"))
+        registry::check_output(method, &reply).map_err(|_| self.unusable("it is not of the method's type"))
+    }
+
+    /// Nothing can be made of it, which is counted.
+    pub(in crate::rpc) fn unusable(&mut self, why: &'static str) -> Handover {
+        if let Some(attempt) = &mut self.attempt {
+            attempt.ended(Outcome::Unusable);
+        }
+        Handover::Reply(why)
     }
 
     pub(super) fn into_response(self) -> Response<Body> {
-        let Self { framed, trailers } = self;
+        let Self { framed, trailers, .. } = self;
         let mut response = match framed.is_empty() {
             true => {
                 let mut response = Response::new(Body::empty());
@@ -171,9 +181,31 @@ pub(in crate::rpc) async fn whole(
     let code = trailers.get("grpc-status").map(|code| Code::from_bytes(code.as_bytes()));
     match (code, messages) {
         (None, _) => Err(Handover::Lost),
-        (Some(Code::Ok), 1) => Ok(Answer { framed, trailers }),
+        (Some(Code::Ok), 1) => Ok(Answer { framed, trailers, attempt: None }),
         (Some(Code::Ok), _) => Err(Handover::Reply("the method has one reply")),
-        (Some(_), _) => Ok(Answer { framed: Bytes::new(), trailers }),
+        (Some(_), _) => Ok(Answer { framed: Bytes::new(), trailers, attempt: None }),
+    }
+}
+
+/// The same of a peer, which is counted.
+pub(super) async fn of_peer(
+    response: Response<Body>,
+    most: usize,
+    deadline: Deadline,
+    mut attempt: Attempt,
+) -> Result<Answer, Handover> {
+    attempt.ended(Outcome::GivenUp); // if whoever waits for it leaves
+    let answer = whole(response, most, deadline).await;
+    attempt.ended(answer.as_ref().map_or_else(outcome, |_| Outcome::Answered));
+    answer.map(|answer| Answer { attempt: Some(attempt), ..answer })
+}
+
+/// What a peer's answer that is none came to.
+fn outcome(why: &Handover) -> Outcome {
+    match why {
+        Handover::Reply(_) => Outcome::Unusable,
+        Handover::Deadline => Outcome::GivenUp,
+        Handover::Route(_) | Handover::NeverBegan | Handover::Lost | Handover::Said(_) => Outcome::Lost,
     }
 }
 
@@ -219,9 +251,9 @@ pub(super) fn passing(
     response: Response<Body>,
     most: usize,
     deadline: Deadline,
-    held: Held,
+    mut held: Held,
 ) -> Result<Response<Body>, Handover> {
-    spoken(&response)?;
+    spoken(&response).inspect_err(|why| held.0.ended(outcome(why)))?;
     let (head, body) = response.into_parts();
     let mut headers = clean(&head.headers);
     let said = headers.contains_key("grpc-status");
@@ -250,6 +282,9 @@ impl Passing {
     }
 
     fn fail(&mut self, why: &Handover) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if let Some((_, (attempt, ..))) = &mut self.body {
+            attempt.ended(outcome(why));
+        }
         let mut trailers = HeaderMap::new();
         let status = status::handed_over(why);
         if status.add_header(&mut trailers).is_err() {

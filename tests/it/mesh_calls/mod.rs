@@ -1,7 +1,11 @@
 //! Calls that another node answers: native ones of every kind, and Dispatch.
 
+mod guarded;
+mod impostor;
+mod lies;
 mod lost;
-mod statements;
+pub(crate) mod statements;
+mod travel;
 
 use crate::mesh_links::reserve;
 use crate::support::*;

@@ -11,16 +11,20 @@ const ECHO: &str = "/streams.v1.Streams/Echo";
 const DISPATCH: &str = "/collector.CollectiveDispatcher/Dispatch";
 
 /// A client that is a peer of a node, by its own words, and has a link.
-struct Bold {
-    channel: Channel,
-    key: LinkKey,
+pub(crate) struct Bold {
+    pub(crate) channel: Channel,
+    pub(crate) key: LinkKey,
     _link: Streaming<mesh::LinkEvent>,
 }
 
 impl Bold {
     /// * `at`: the address that the node's operator knows it by.
     async fn link(node: &TestNode, id: &str, at: &str) -> Self {
-        let channel = channel(&node.address()).await;
+        Self::over(channel(&node.address()).await, id, at).await
+    }
+
+    /// The same over this connection.
+    pub(crate) async fn over(channel: Channel, id: &str, at: &str) -> Self {
         let connect = pb::ConnectRequest {
             address: at.into(),
             metadata: [("collector_id".to_owned(), id.to_owned())].into(),
@@ -49,7 +53,7 @@ async fn send(channel: &Channel, path: &str, statement: &str, bytes: Vec<u8>) ->
 }
 
 /// All verbs in `acme`, by somebody who called `a`.
-fn statement(path: &str, visited: &[&str]) -> Statement {
+pub(crate) fn statement(path: &str, visited: &[&str]) -> Statement {
     Statement {
         origin: "a/key:1".into(),
         namespace: "acme".parse().unwrap(),
@@ -59,7 +63,7 @@ fn statement(path: &str, visited: &[&str]) -> Statement {
     }
 }
 
-fn millis() -> i64 {
+pub(crate) fn millis() -> i64 {
     now() / 1_000
 }
 

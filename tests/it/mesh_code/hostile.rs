@@ -80,6 +80,15 @@ impl mesh_pb::mesh_server::Mesh for Source {
     }
 }
 
+/// A component that says of itself what no file can say: it imports one that it does not bring.
+fn odd_descriptors() -> Vec<u8> {
+    let text = "syntax = \"proto3\"; package greeter.v1; message Thing {}
+        service Greeter { rpc SayHello(Thing) returns (Thing); }";
+    let mut files = compile(&[("greeter.proto", text)]);
+    files.last_mut().unwrap().dependency.push("nowhere.proto".into());
+    describing(&echo_handler(), files)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn m06_m08_code_that_is_another_or_does_not_come_leaves_nothing() {
     let (greeter, streams) = (plugin("greeter"), plugin("streams"));
@@ -89,6 +98,8 @@ async fn m06_m08_code_that_is_another_or_does_not_come_leaves_nothing() {
     let half = greeter.bytes.slice(..greeter.bytes.len() / 2).to_vec();
     let large = vec![vec![0; 200 << 10]; 11];
     let (own, other) = (digest(&greeter), digest(&streams));
+    let odd = odd_descriptors();
+    let odd_digest = format!("sha256:{}", collector::domain::Digest::of(&odd));
     let cases = [
         ("altered", &own, vec![Ok(altered)], (Code::DataLoss, "FETCH_ALTERED")),
         ("half", &own, vec![Ok(half.clone())], (Code::DataLoss, "FETCH_ALTERED")),
@@ -97,6 +108,7 @@ async fn m06_m08_code_that_is_another_or_does_not_come_leaves_nothing() {
         ("refused", &own, vec![Err(Code::NotFound)], (Code::Unavailable, "FETCH_REFUSED")),
         ("too large", &own, large.into_iter().map(Ok).collect(), (Code::ResourceExhausted, "ARTIFACT_TOO_LARGE")),
         ("of another", &other, vec![Ok(streams.bytes.to_vec())], (Code::FailedPrecondition, "FETCH_OTHER")),
+        ("odd descriptors", &odd_digest, vec![Ok(odd)], (Code::InvalidArgument, "DESCRIPTORS_INVALID")),
     ];
     for (name, digest, sends, (code, reason)) in cases {
         let there = reserve();

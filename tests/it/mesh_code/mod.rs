@@ -1,6 +1,7 @@
 //! Code that travels from one node to another.
 
 mod hostile;
+mod stalled;
 
 use crate::mesh_links::reserve;
 use crate::support::*;

@@ -135,6 +135,11 @@ pub fn variant(bytes: &[u8], name: &str) -> Vec<u8> {
     with_section(bytes, name, &[])
 }
 
+/// The same component with so many bytes more that mean nothing.
+pub fn padded(bytes: &[u8], by: usize) -> Vec<u8> {
+    with_section(bytes, "padding", &vec![0; by])
+}
+
 /// The component with these descriptors.
 pub fn describing(bytes: &[u8], files: Vec<prost_types::FileDescriptorProto>) -> Vec<u8> {
     let set = prost_types::FileDescriptorSet { file: files };

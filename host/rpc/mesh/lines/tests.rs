@@ -1,4 +1,6 @@
+use super::super::conn::Runner;
 use super::*;
+use crate::rpc::tls::PeerDialer;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::service::service_fn;
@@ -69,11 +71,12 @@ impl Peer {
     }
 
     async fn lines(&self) -> (Lines, CollectorId) {
-        let (runner, base) = (Runner::default(), format!("http://{}/", self.address).parse::<Uri>().unwrap());
-        let dialer = PeerDialer::default();
-        let first = Conn::open(&dialer, &base, None, &runner).await.unwrap();
+        let base = format!("http://{}/", self.address).parse().unwrap();
+        let (dialer, runner) = (PeerDialer::default(), Runner::default());
+        let way = Way { dialer, base, identity: None, runner, counts: Arc::default() };
+        let first = Conn::open(&way).await.unwrap();
         let (lines, id): (_, CollectorId) = (Lines::default(), "b".parse().unwrap());
-        lines.put(id.clone(), Line::new(LinkKey::fresh().unwrap(), (dialer, base, None), runner, first));
+        lines.put(id.clone(), Line::new(LinkKey::fresh().unwrap(), way, first));
         (lines, id)
     }
 }
