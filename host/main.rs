@@ -9,9 +9,6 @@ use std::time::Duration;
 /// keeps the thread for a whole tick of 5 ms, and 11 of them are what a waiting connection should bear at most.
 const EVENT_INTERVAL: u32 = 11;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     // Before any thread exists: the launcher of jails clones processes, and both give up what a thread could keep.
     match std::env::args_os().nth(1) {

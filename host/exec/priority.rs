@@ -5,10 +5,9 @@
 
 use std::io;
 
-/// Niceness of guests' own threads and of compilers. 15: a thirtieth of the share of an I/O thread when both want the core.
-/// With a quarter an I/O thread that is busy with a flood has soon had its share, and waits for a guest; with less (19,
-/// SCHED_IDLE) guests hardly run beside another program that wants the machine.
-const NICENESS: i32 = 15;
+/// Niceness of guests' own threads and of compilers: about a quarter of the share of an I/O thread when both want the
+/// core. With less (19, SCHED_IDLE) guests hardly run beside another program that wants the machine.
+const NICENESS: i32 = 6;
 /// How long such a thread may go on before the scheduler looks again, in nanoseconds. 20 ms: longer than that of any
 /// other thread, so that since Linux 6.12 every other one that wakes up goes first, instead of at the next timer tick
 /// (4 ms and more). Source: sched_setattr(2), `sched_runtime` of SCHED_OTHER; PREEMPT_SHORT in kernel/sched/features.h.

@@ -223,7 +223,9 @@ impl WasmExecutor {
             // Held by the guest, not by its caller: a slot is free only when the instance is gone.
             let held = (slot, running);
             let (reply, remains) = invocation.run().await;
-            lanes::tidy((remains, held), payer);
+            if let Some(remains) = remains {
+                lanes::tidy((remains, held), payer);
+            }
             reply
         };
         // Its lines name the request on whichever thread it runs.
