@@ -21,6 +21,7 @@ use tokio::time::Instant;
 /// On a thread of the lane at once: there is nothing to hurry for, and the network's threads are not for that.
 ///
 /// * `payer`: pays for it.
+#[expect(clippy::disallowed_methods, reason = "it takes microseconds, and a node that stops drops it")]
 pub(super) fn tidy(remains: impl Send + 'static, payer: Arc<dyn Account>) {
     if Lane::is_here() {
         return; // dropped
