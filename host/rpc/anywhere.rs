@@ -214,7 +214,7 @@ fn read(reply: &[u8], errand: &Errand) -> Result<pb::DispatchResponse, Handover>
     response.handled_by_collector_id.parse::<CollectorId>().map_err(|_| odd())?;
     if let (Some(method), Some(output)) = (errand.types(), &response.output) {
         let checked = registry::check_output(method, &output.value);
-        checked.map_err(|_| Handover::Reply("it is not of the method's type"))?;
+        checked.map_err(|_| Handover::Unfit("it is not of the method's type"))?;
     }
     Ok(response)
 }
