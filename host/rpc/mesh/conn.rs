@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
@@ -30,8 +30,9 @@ const PING_PATIENCE: Duration = Duration::from_secs(2);
 pub(super) const STREAMS_MAX: usize = 100;
 /// What hyper says that a peer takes before the peer does.
 const UNTOLD: usize = STREAMS_MAX + 1;
-/// How long that is waited for. 1 s: it is the first that a peer says, after one round trip.
-const TELLING: Duration = Duration::from_secs(1);
+/// How often it is looked for, and how many times: it is the first that a peer says, after one round trip.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+const LOOKS: u32 = 200;
 /// Bytes that one call may have under way. 256 KiB: as the server's.
 const STREAM_WINDOW: u32 = 256 << 10;
 /// Bytes of all calls of a connection. 4 MiB: a caller that reads slowly holds up sixteen others at most.
@@ -82,7 +83,7 @@ impl Runner {
 }
 
 impl Conn {
-    /// Connects.
+    /// Connects, and waits for the peer's first word.
     ///
     /// * `base`: scheme, host and port.
     /// * `identity`: the one URI of the peer's certificate.
@@ -107,18 +108,26 @@ impl Conn {
         let (send, mut connection) = shaken.map_err(|why| DialError::Away(std::io::Error::other(why)))?;
         let (told, most) = watch::channel(UNTOLD);
         runner.spawn(async move {
-            // The peer says it with its settings, and may say something else at any time.
+            let (mut look, mut looks) = (interval(LOOK_EVERY), LOOKS);
+            // The peer says it with its settings, which come to a task of hyper's own that wakes nobody here.
             let driven = poll_fn(|cx| {
                 let polled = Pin::new(&mut connection).poll(cx);
                 let now = connection.current_max_send_streams();
                 told.send_if_modified(|told| std::mem::replace(told, now) != now);
+                while now == UNTOLD && looks > 0 && look.poll_tick(cx).is_ready() {
+                    looks -= 1;
+                }
                 polled
             });
             if let Err(why) = driven.await {
                 tracing::debug!(%why, "a connection to a peer ended");
             }
         });
-        Ok(Self { send, busy: Arc::default(), most, base: base.clone() })
+        let conn = Self { send, busy: Arc::default(), most, base: base.clone() };
+        match conn.settled().await {
+            true => Ok(conn),
+            false => Err(DialError::Away(std::io::Error::other("the peer closed the connection at once"))),
+        }
     }
 
     /// Calls on it.
@@ -131,10 +140,13 @@ impl Conn {
         self.busy() >= STREAMS_MAX.min(*self.most.borrow())
     }
 
-    /// Waits until the peer has said how many calls it takes.
-    pub(super) async fn settled(&self) {
+    /// Waits until the peer has said how many calls it takes, a second at most.
+    ///
+    /// * returns: whether it did not end instead: a node that has enough connections closes them unheard.
+    async fn settled(&self) -> bool {
         let mut most = self.most.clone();
-        let _or_never = timeout(TELLING, most.wait_for(|most| *most != UNTOLD)).await;
+        let told = timeout(LOOK_EVERY * LOOKS, most.wait_for(|most| *most != UNTOLD)).await;
+        !matches!(told, Ok(Err(_))) && !self.is_closed()
     }
 
     /// Whether it takes no more calls.

@@ -1,14 +1,13 @@
 //! What this node asks of its peers about code: an artifact, and to place one.
 
-use super::forward::{signed, statement};
 use super::lines::{Lines, Lost};
 use crate::dispatch::placing::{Chunks, FetchError, Sources};
-use crate::domain::{BoxFuture, CollectorId, Digest, one_line};
+use crate::domain::{BoxFuture, CollectorId, Digest, now, one_line};
 use crate::mesh::{LinkKey, Mesh, Statement};
 use crate::rpc::pb::mesh::v1 as pb;
-use crate::tenancy::{Permit, Tenancy};
+use crate::tenancy::{Permit, Principal, Tenancy, Verb, Verbs};
 use futures_util::StreamExt as _;
-use http::{Request as HttpRequest, Response as HttpResponse, Uri};
+use http::{HeaderValue, Request as HttpRequest, Response as HttpResponse, Uri};
 use pb::mesh_client::MeshClient;
 use std::error::Error as _;
 use std::task::{Context, Poll};
@@ -77,6 +76,37 @@ impl Courier {
         // The line puts its own address in the place of this one.
         MeshClient::with_origin(line, Uri::from_static("http://peer")).max_decoding_message_size(CHUNK + AROUND)
     }
+}
+
+/// What a peer is told of a call: who called, and no more than that caller may do here.
+///
+/// * `visited`: where it has been before.
+pub(super) fn statement(
+    tenancy: &Tenancy,
+    own: &CollectorId,
+    permit: &Permit,
+    path: &str,
+    visited: &[CollectorId],
+) -> Statement {
+    let (caller, namespace) = (permit.caller(), permit.namespace());
+    let origin = match caller.principal() {
+        Principal::Forwarded { origin, .. } => origin.to_string(),
+        here => format!("{own}/{here}"),
+    };
+    let may = |verb| verb != Verb::Operate && tenancy.allows(caller, namespace, verb);
+    Statement {
+        origin,
+        namespace: namespace.clone(),
+        verbs: Verbs::those(may),
+        path: path.to_owned(),
+        visited: visited.iter().chain([own]).cloned().collect(),
+    }
+}
+
+/// It as a header's value, good once from now.
+pub(super) fn signed(statement: &Statement, key: &LinkKey) -> HeaderValue {
+    let value = HeaderValue::try_from(key.sign(statement, now() / 1_000));
+    value.unwrap_or_else(|_| HeaderValue::from_static("")) // base64 is always one
 }
 
 impl Sources for Courier {

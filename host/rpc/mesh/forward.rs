@@ -6,14 +6,15 @@
 //! ```
 //! Dropping what is returned here resets the stream, which stops the guest wherever it runs.
 
+use super::courier::{signed, statement};
 use super::lent::Home;
 use super::lines::{Lines, Lost};
 use super::reply::{self, Answer};
-use crate::domain::{CollectorId, Deadline, Limits, MethodName, Namespace, ServiceName, now};
-use crate::mesh::{Attempt, Forwarded, Found, LinkKey, Mesh, NoRoute, Statement, Wanted};
+use crate::domain::{CollectorId, Deadline, Limits, MethodName, Namespace, ServiceName};
+use crate::mesh::{Attempt, Forwarded, Found, LinkKey, Mesh, NoRoute, Wanted};
 use crate::registry::{Method, MethodRef};
 use crate::rpc::{edge, status};
-use crate::tenancy::{Permit, Principal, Tenancy, Verb, Verbs};
+use crate::tenancy::{Permit, Tenancy};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, TE};
 use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version};
@@ -335,37 +336,6 @@ impl Inner {
         let own = self.mesh.own();
         signed(&statement(&self.tenancy, own, &errand.permit, parcel.path.path(), &errand.visited), key)
     }
-}
-
-/// What a peer is told of a call: who called, and no more than that caller may do here.
-///
-/// * `visited`: where it has been before.
-pub(super) fn statement(
-    tenancy: &Tenancy,
-    own: &CollectorId,
-    permit: &Permit,
-    path: &str,
-    visited: &[CollectorId],
-) -> Statement {
-    let (caller, namespace) = (permit.caller(), permit.namespace());
-    let origin = match caller.principal() {
-        Principal::Forwarded { origin, .. } => origin.to_string(),
-        here => format!("{own}/{here}"),
-    };
-    let may = |verb| verb != Verb::Operate && tenancy.allows(caller, namespace, verb);
-    Statement {
-        origin,
-        namespace: namespace.clone(),
-        verbs: Verbs::those(may),
-        path: path.to_owned(),
-        visited: visited.iter().chain([own]).cloned().collect(),
-    }
-}
-
-/// It as a header's value, good once from now.
-pub(super) fn signed(statement: &Statement, key: &LinkKey) -> HeaderValue {
-    let value = HeaderValue::try_from(key.sign(statement, now() / 1_000));
-    value.unwrap_or_else(|_| HeaderValue::from_static("")) // base64 is always one
 }
 
 impl Parcel {

@@ -147,7 +147,6 @@ impl Line {
         match Conn::open(&self.dialer, &self.base, self.identity.as_deref(), &self.runner).await {
             Ok(conn) => {
                 *failed = None;
-                conn.settled().await;
                 let busy = conn.begin();
                 self.conns().push(conn.clone());
                 Ok((conn, busy))

@@ -142,14 +142,10 @@ async fn more_calls_get_more_connections_and_the_rest_wait() {
 async fn a_peer_that_takes_fewer_calls_on_a_connection_gets_more_connections() {
     let peer = Peer::taking(usize::MAX, 2).await;
     let (lines, b) = peer.lines().await;
-    // The peer's settings have come when it has answered.
-    peer.go.send_replace(true);
-    call(&lines, &b).await.unwrap();
-    peer.go.send_replace(false);
     let (connections, begun) = (Arc::clone(&peer.connections), Arc::clone(&peer.calls));
     let calls: Vec<_> = (0..8).map(|_| call(&lines, &b)).collect();
     let look = async {
-        wait_for("eight calls at once", || begun.load(Ordering::Relaxed) == 9).await;
+        wait_for("eight calls at once", || begun.load(Ordering::Relaxed) == 8).await;
         assert_eq!(connections.load(Ordering::Relaxed), 4);
         peer.go.send_replace(true);
     };
@@ -161,13 +157,10 @@ async fn a_peer_that_takes_fewer_calls_on_a_connection_gets_more_connections() {
 async fn where_no_more_connections_can_be_had_calls_wait_on_those_that_are_open() {
     let peer = Peer::taking(1, 100).await;
     let (lines, b) = peer.lines().await;
-    peer.go.send_replace(true);
-    call(&lines, &b).await.unwrap();
-    peer.go.send_replace(false);
     let begun = Arc::clone(&peer.calls);
     let calls: Vec<_> = (0..120).map(|_| call(&lines, &b)).collect();
     let look = async {
-        wait_for("a hundred calls", || begun.load(Ordering::Relaxed) == 101).await;
+        wait_for("a hundred calls", || begun.load(Ordering::Relaxed) == 100).await;
         peer.go.send_replace(true);
     };
     let (answers, ()) = tokio::join!(futures_util::future::join_all(calls), look);
