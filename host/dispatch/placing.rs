@@ -43,8 +43,8 @@ pub struct Placement {
     pub name: Option<DeploymentName>,
     /// The artifact.
     pub digest: Digest,
-    /// Full name of the service that it is wanted for. What answers another, or would take the place of a deployment that
-    /// does, is not deployed: who has the code names both.
+    /// Full name of the service that it is wanted for. What answers another, or would take the place of what answers here,
+    /// is not deployed: who has the code names both.
     pub wanted: Option<Arc<str>>,
     /// Services that a component without descriptors answers.
     pub services: Vec<ServiceName>,
@@ -81,8 +81,8 @@ pub enum PlaceError {
     /// It did not come.
     #[error(transparent)]
     Fetch(#[from] FetchError),
-    /// It would take another's place.
-    #[error("the deployment {0} is there already and answers other services: deploy the code under another name")]
+    /// It would take another's place, or have what that one was given.
+    #[error("the deployment {0} is there already, and answers other services or has grants: deploy the code yourself")]
     Taken(DeploymentName),
     /// It came and was refused.
     #[error(transparent)]
@@ -122,6 +122,9 @@ impl Placing {
     pub async fn place(&self, permit: &Permit, wanted: Placement) -> Result<(Arc<Deployment>, u32), PlaceError> {
         let turn = self.turn(permit.namespace(), &wanted.digest);
         let _first = turn.lock().await;
+        if let Some(there) = self.answered(permit, &wanted) {
+            return Ok(there);
+        }
         let stored = match self.artifacts.find(permit, &wanted.digest).await {
             Ok(stored) => stored,
             Err(ArtifactError::NotFound) => {
@@ -139,14 +142,32 @@ impl Placing {
         Ok(deployed.deployment.ok_or(DeployError::NotFound)?)
     }
 
-    /// Whether the code answers the service, under a name that is free or the service's own.
+    /// What answers the service that the code is wanted for: whoever waited for another finds what that one placed.
+    fn answered(&self, permit: &Permit, wanted: &Placement) -> Option<(Arc<Deployment>, u32)> {
+        let active = self.deployments.active(permit.namespace(), wanted.wanted.as_deref()?)?;
+        Some((self.deployments.get(permit.namespace(), &active.deployment)?, active.version))
+    }
+
+    /// Whether the code answers the service, nothing that is answered here already, and under a name that is free or the
+    /// service's own.
     fn fits(&self, permit: &Permit, service: &Arc<str>, wanted: &Placement, stored: &Stored) -> Result<(), PlaceError> {
-        let schema = stored.artifact.schema.as_ref();
-        if schema.is_some_and(|schema| schema.services().iter().all(|one| *one.name != **service)) {
+        // Code without descriptors names no services, nor does a peer for it: it is not deployed.
+        let Some(schema) = &stored.artifact.schema else { return Ok(()) };
+        let (services, namespace) = (schema.services(), permit.namespace());
+        if services.iter().all(|one| *one.name != **service) {
             return Err(FetchError::Other.into());
         }
-        let there = wanted.name.as_ref().and_then(|name| self.deployments.get(permit.namespace(), name));
-        match there.filter(|there| !there.versions.iter().any(|version| version.services.contains(service))) {
+        if let Some(active) = services.iter().find_map(|one| self.deployments.active(namespace, &one.name)) {
+            return Err(PlaceError::Taken(active.deployment.clone()));
+        }
+        // The name that it will have, whoever gives it.
+        let first = || services.first().and_then(|first| first.name.parse().ok());
+        let there = wanted.name.clone().or_else(first).and_then(|name| self.deployments.get(namespace, &name));
+        let is_its_own = |there: &Deployment| {
+            let has = there.versions.iter().any(|version| version.services.contains(service));
+            has && there.grants.iter().next().is_none()
+        };
+        match there.filter(|there| !is_its_own(there)) {
             Some(there) => Err(PlaceError::Taken(there.name.clone())),
             None => Ok(()),
         }

@@ -14,6 +14,8 @@ pub enum Scope {
     Namespace,
     /// The caller's, in all namespaces together.
     Caller,
+    /// The linked collector's, for all calls that it hands over.
+    Peer,
 }
 
 impl Scope {
@@ -22,6 +24,7 @@ impl Scope {
         match self {
             Self::Namespace => "namespace",
             Self::Caller => "caller",
+            Self::Peer => "peer",
         }
     }
 }

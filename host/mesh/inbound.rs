@@ -1,21 +1,22 @@
 //! Links that others have to this collector, as far as calls come over them: whose statements are good here.
 
-use super::peers::PeerPolicy;
-use super::statement::{LINK_ID_BYTES, LINK_KEY_BYTES, Signed};
+use super::peers::{PeerPolicy, Peers};
+use super::statement::{LINK_ID_BYTES, LINK_KEY_BYTES, ORIGIN_MAX, Signed};
 use crate::domain::{CollectorId, Namespace};
 use crate::tenancy::{Caller, Verbs};
 use ring::hmac;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use tokio::time::Instant;
 
 /// Milliseconds that a statement is good before and after it was made. 30 s: threats.md B11; clocks of one fleet differ by
 /// less.
 const GOOD_MS: u64 = 30_000;
 /// Numbers behind the highest that may still come. 65,536: a hundred times what a link has under way; 8 KiB of bits.
 const WINDOW: u64 = 65_536;
-/// Collectors in a statement: the first, and as many as a call may visit after it.
-const VISITED_MAX: usize = 1 + super::HOPS_MAX;
+/// Collectors in a statement: where this one is the last that a call may visit, the first and those between.
+const VISITED_MAX: usize = super::HOPS_MAX;
 
 /// Links to this collector. Clones share them.
 #[derive(Clone, Default)]
@@ -23,9 +24,32 @@ pub struct Inbound(Arc<RwLock<HashMap<[u8; LINK_ID_BYTES], Arc<Link>>>>);
 
 /// One of them.
 struct Link {
-    policy: Arc<PeerPolicy>,
+    terms: Terms,
     mac: hmac::Key,
     seen: Mutex<Seen>,
+}
+
+/// Whose link it is, and for how long its statements are good. Looked at with each of them: what becomes of the link's
+/// stream is the peer's to say, who may just not read it.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// This collector's id.
+    pub own: CollectorId,
+    /// Who has the other end.
+    pub peer: CollectorId,
+    /// What it may do here: as long as the operator says exactly this.
+    pub policy: Arc<PeerPolicy>,
+    /// What the operator says now.
+    pub peers: Peers,
+    /// From then on it needs another link.
+    pub until: Instant,
+}
+
+impl Terms {
+    fn hold(&self) -> bool {
+        let now = self.peers.find_by_address(&self.policy.address);
+        now.is_some_and(|now| now == self.policy) && Instant::now() < self.until
+    }
 }
 
 /// A call that a peer hands over, whose statement is good.
@@ -64,10 +88,10 @@ impl fmt::Debug for Inbound {
 impl Inbound {
     /// Takes statements of a link from now on, until what it returns is dropped. A link of the same name before it ends.
     ///
-    /// * `peer`: who has the other end, by its name, and what it may do here. Of one without a name no statement is good.
-    pub fn open(&self, link_id: [u8; LINK_ID_BYTES], key: [u8; LINK_KEY_BYTES], peer: Arc<PeerPolicy>) -> InboundGuard {
+    /// * `terms`: who has the other end, and what and how long it may.
+    pub fn open(&self, link_id: [u8; LINK_ID_BYTES], key: [u8; LINK_KEY_BYTES], terms: Terms) -> InboundGuard {
         let mac = hmac::Key::new(hmac::HMAC_SHA256, &key);
-        let link = Arc::new(Link { policy: peer, mac, seen: Mutex::default() });
+        let link = Arc::new(Link { terms, mac, seen: Mutex::default() });
         self.0.write().unwrap_or_else(PoisonError::into_inner).insert(link_id, Arc::clone(&link));
         InboundGuard { all: self.clone(), link_id, link }
     }
@@ -84,22 +108,23 @@ impl Inbound {
         let link = link.ok_or(BadStatement)?;
         // Nothing that it says is believed before this.
         hmac::verify(&link.mac, &signed.statement, &signed.mac).map_err(|_| BadStatement)?;
-        if now.abs_diff(wire.issued_at) > GOOD_MS || wire.path != path || wire.visited.len() > VISITED_MAX {
+        let is_long = wire.visited.len() > VISITED_MAX || wire.origin.len() > ORIGIN_MAX;
+        if is_long || now.abs_diff(wire.issued_at) > GOOD_MS || wire.path != path || !link.terms.hold() {
             return Err(BadStatement);
         }
         let namespace = wire.namespace.parse().map_err(|_| BadStatement)?;
         let visited: Result<Vec<CollectorId>, _> = wire.visited.iter().map(|id| id.parse()).collect();
         let visited = visited.map_err(|_| BadStatement)?;
-        // Who hands it over cannot leave itself out, or calls would go in circles.
-        let peer = link.policy.name.as_ref().filter(|name| visited.last() == Some(*name)).ok_or(BadStatement)?;
-        if !link.seen().first_time(wire.number) {
+        let Terms { own, peer, policy, .. } = &link.terms;
+        // Who hands it over cannot leave itself out, or calls would go in circles; nor does it send one back.
+        if visited.last() != Some(peer) || visited.contains(own) || !link.seen().first_time(wire.number) {
             return Err(BadStatement);
         }
         Ok(Forwarded {
             peer: peer.clone(),
             origin: wire.origin.into(),
             visited,
-            policy: Arc::clone(&link.policy),
+            policy: Arc::clone(policy),
             namespace,
             verbs: Verbs::from_bits(wire.verbs),
         })
@@ -149,10 +174,7 @@ impl Seen {
             return false;
         }
         if number > self.highest {
-            match number - self.highest < WINDOW {
-                true => (self.highest + 1..=number).for_each(|gone| self.set(gone, false)),
-                false => self.bits.fill(0),
-            }
+            self.forget(self.highest + 1, number);
             self.highest = number;
         }
         if self.get(number) {
@@ -160,6 +182,28 @@ impl Seen {
         }
         self.set(number, true);
         true
+    }
+
+    /// Clears the places of these numbers, whole words of them at once: a peer may leap as far as it likes.
+    fn forget(&mut self, mut from: u64, to: u64) {
+        if to - from >= WINDOW {
+            return self.bits.fill(0);
+        }
+        while from <= to {
+            match from % 64 == 0 && to - from >= 63 {
+                true => {
+                    if let Some(bits) = self.bits.get_mut(Self::place(from).0) {
+                        *bits = 0;
+                    }
+                    from = from.saturating_add(64);
+                }
+                false => {
+                    self.set(from, false);
+                    let Some(next) = from.checked_add(1) else { return };
+                    from = next;
+                }
+            }
+        }
     }
 
     fn place(number: u64) -> (usize, u64) {
@@ -182,9 +226,10 @@ impl Seen {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{LinkKey, Statement};
+    use super::super::{Entry, Ground, LinkKey, Statement};
     use super::*;
     use crate::tenancy::Verb;
+    use std::time::Duration;
 
     const PATH: &str = "/a.v1.B/Get";
     const NOW: i64 = 1_800_000_000_000;
@@ -199,15 +244,23 @@ mod tests {
         }
     }
 
-    fn policy() -> Arc<PeerPolicy> {
-        let allows = vec!["acme:invoker".parse().unwrap()];
-        let name = Some("a".parse().unwrap());
-        Arc::new(PeerPolicy { address: "127.0.0.1:1".into(), identity: None, allows, name })
+    /// Those of a peer that may be one of two, by its operator's word.
+    fn terms() -> Terms {
+        let entry = |address: &str| Entry {
+            address: address.into(),
+            allows: vec!["acme:invoker".parse().unwrap()],
+            ..Entry::default()
+        };
+        let ground = Ground { tls: false, authorities: false, certificate: false, asks: false };
+        let peers = Peers::configured(&[entry("127.0.0.1:1"), entry("127.0.0.1:2")], ground);
+        let policy = peers.find_by_address("127.0.0.1:1").unwrap();
+        let (own, peer) = ("own".parse().unwrap(), "a".parse().unwrap());
+        Terms { own, peer, policy, peers, until: Instant::now() + Duration::from_secs(60) }
     }
 
     fn linked() -> (Inbound, LinkKey, InboundGuard) {
         let (inbound, key) = (Inbound::default(), LinkKey::fresh().unwrap());
-        let guard = inbound.open(*key.id(), *key.secret(), policy());
+        let guard = inbound.open(*key.id(), *key.secret(), terms());
         (inbound, key, guard)
     }
 
@@ -232,12 +285,17 @@ mod tests {
         for (at, good) in [(29_999, true), (30_000, true), (30_001, false), (-30_000, true), (-30_001, false)] {
             assert_eq!(check(&key.sign(&statement(), NOW), PATH, NOW + at), good, "{at} ms later");
         }
-        for (visited, why) in
-            [(&["b"][..], "not by its own hand"), (&[], "by nobody"), (&["1", "2", "3", "4", "5", "a"], "too far")]
-        {
+        for (visited, why) in [
+            (&["b"][..], "not by its own hand"),
+            (&[], "by nobody"),
+            (&["own", "a"], "back"),
+            (&["1", "2", "3", "4", "a"], "too far"),
+        ] {
             let visited = visited.iter().map(|id| id.parse().unwrap()).collect();
             assert!(!check(&key.sign(&Statement { visited, ..statement() }, NOW), PATH, NOW), "{why}");
         }
+        let far = ["1", "2", "3", "a"].map(|id| id.parse().unwrap()).to_vec();
+        assert!(check(&key.sign(&Statement { visited: far, ..statement() }, NOW), PATH, NOW), "as far as calls go");
         let good = key.sign(&statement(), NOW);
         for at in 0..good.len() {
             let mut altered = good.clone().into_bytes();
@@ -256,9 +314,37 @@ mod tests {
     #[test]
     fn a_newer_link_of_the_same_name_stays_when_the_older_ends() {
         let (inbound, key, old) = linked();
-        let _new = inbound.open(*key.id(), *key.secret(), policy());
+        let _new = inbound.open(*key.id(), *key.secret(), terms());
         drop(old);
         assert!(inbound.check_at(&key.sign(&statement(), NOW), PATH, NOW).is_ok());
+    }
+
+    #[test]
+    fn m07_a_statement_is_good_as_long_as_the_link_may_last_and_the_operator_says_the_same() {
+        let good = |terms: Terms| {
+            let (inbound, key) = (Inbound::default(), LinkKey::fresh().unwrap());
+            let _link = inbound.open(*key.id(), *key.secret(), terms);
+            inbound.check_at(&key.sign(&statement(), NOW), PATH, NOW).is_ok()
+        };
+        let terms = terms();
+        assert!(good(terms.clone()));
+        let other = |change: &dyn Fn(&mut PeerPolicy)| {
+            let mut policy = PeerPolicy::clone(&terms.policy);
+            change(&mut policy);
+            Terms { policy: Arc::new(policy), ..terms.clone() }
+        };
+        assert!(!good(other(&|policy| policy.address = "127.0.0.1:3".into())), "it was removed");
+        assert!(!good(other(&|policy| policy.allows = vec!["acme:admin".parse().unwrap()])), "it was narrowed");
+        assert!(!good(Terms { until: Instant::now(), ..terms }), "its time is up");
+    }
+
+    #[test]
+    fn an_origin_is_as_long_as_one_is_signed_and_no_longer() {
+        for (bytes, good) in [(ORIGIN_MAX, true), (ORIGIN_MAX + 1, false)] {
+            let (inbound, key, _link) = linked();
+            let header = key.sign_uncut(&Statement { origin: "x".repeat(bytes), ..statement() }, NOW);
+            assert_eq!(inbound.check_at(&header, PATH, NOW).is_ok(), good, "{bytes}");
+        }
     }
 
     #[test]
@@ -276,7 +362,27 @@ mod tests {
         assert!(seen.first_time(9 * WINDOW + 1) && !seen.first_time(9 * WINDOW), "the oldest that still counts");
     }
 
+    #[test]
+    fn the_largest_numbers_are_numbers() {
+        let mut seen = Seen::default();
+        for number in [u64::MAX - 70_000, u64::MAX - 1, u64::MAX] {
+            assert!(seen.first_time(number) && !seen.first_time(number), "{number}");
+        }
+    }
+
     proptest::proptest! {
+        #[test]
+        fn a_number_that_is_within_the_window_counts_once(leaps in proptest::collection::vec(1..80_000u64, 1..200)) {
+            let (mut seen, mut number) = (Seen::default(), 0);
+            for leap in leaps {
+                number += leap;
+                proptest::prop_assert!(seen.first_time(number) && !seen.first_time(number));
+                let before = number - 1;
+                // All between the two are new, as far back as the window.
+                proptest::prop_assert_eq!(seen.first_time(before), leap > 1);
+            }
+        }
+
         #[test]
         fn no_number_counts_twice(numbers in proptest::collection::vec(0..200_000u64, 0..2_000)) {
             let (mut seen, mut taken) = (Seen::default(), std::collections::HashSet::new());

@@ -23,7 +23,7 @@ mod topology;
 
 pub use config::{BadSetting, Config, Entry, Ground};
 pub use counts::{Counts, Outcome, Tally};
-pub use inbound::{BadStatement, Forwarded, Inbound, InboundGuard};
+pub use inbound::{BadStatement, Forwarded, Inbound, InboundGuard, Terms};
 pub use links::{LinkState, Links, Phase};
 pub use offer::{Change, Offer, OfferedMethod, Served};
 pub use peer::{Attempt, Busy, Peer};

@@ -75,7 +75,8 @@ impl Peer {
     /// Hands it a call; `None` if it did not answer those before, and another finds out whether it does now.
     pub fn attempt(self: &Arc<Self>, now: Instant) -> Option<Attempt> {
         let pass = self.breaker.pass(now)?;
-        Some(Attempt { busy: self.begin(), pass, began: now, is_told: false, outcome: Outcome::GivenUp })
+        let (busy, outcome) = (self.begin(), Outcome::GivenUp);
+        Some(Attempt { busy, pass, began: now, is_paced: false, is_told: false, outcome })
     }
 }
 
@@ -95,21 +96,33 @@ pub struct Attempt {
     busy: Busy,
     pass: Pass,
     began: Instant,
+    is_paced: bool,
     is_told: bool,
     outcome: Outcome,
 }
 
 impl Attempt {
-    /// The peer has begun to answer, whatever it says.
+    /// The peer's first word of an answer that may last, so that it says nothing yet of whether the peer is well. One that
+    /// was asked to find out whether it is back is.
+    pub fn heard(&mut self) {
+        self.keep_pace();
+        self.outcome = Outcome::Answered;
+        if self.pass == Pass::Probe {
+            self.answered();
+        }
+    }
+
+    /// The peer has answered, whatever it says.
     pub fn answered(&mut self) {
-        let now = Instant::now();
-        self.busy.0.pace.note(now.saturating_duration_since(self.began), now);
-        self.busy.0.breaker.answered();
+        if !self.is_told {
+            self.keep_pace();
+            self.busy.0.breaker.answered();
+        }
         self.is_told = true;
         self.outcome = Outcome::Answered;
     }
 
-    /// The connection, or the peer, was lost.
+    /// The connection, or the peer, was lost, or what it said is no answer.
     pub fn failed(&mut self) {
         // One call is one failure.
         if !self.is_told {
@@ -122,6 +135,14 @@ impl Attempt {
     /// What became of it, to be counted; else what was said last.
     pub fn ended(&mut self, outcome: Outcome) {
         self.outcome = outcome;
+    }
+
+    fn keep_pace(&mut self) {
+        if !self.is_paced {
+            let now = Instant::now();
+            self.busy.0.pace.note(now.saturating_duration_since(self.began), now);
+        }
+        self.is_paced = true;
     }
 }
 
@@ -201,5 +222,22 @@ mod tests {
         assert!(peer.is_healthy(later) && peer.attempt(later).is_some());
         let tally = peer.counts.tally();
         assert_eq!((tally.lost, tally.given_up, tally.answered), (5, 2, 1));
+    }
+
+    #[test]
+    fn m06_a_first_word_with_nothing_after_it_is_no_answer() {
+        let peer = Arc::new(Peer::new("a".parse().unwrap(), "127.0.0.1:1".into(), Vec::new()));
+        let now = Instant::now();
+        for calls in 0..5 {
+            assert!(peer.is_healthy(now), "after {calls}");
+            let mut attempt = peer.attempt(now).unwrap();
+            attempt.heard();
+            attempt.failed();
+        }
+        assert!(!peer.is_healthy(now));
+        let later = now + Duration::from_secs(1);
+        let mut probe = peer.attempt(later).unwrap();
+        probe.heard();
+        assert!(peer.is_healthy(later), "it is back, however long the stream lasts");
     }
 }

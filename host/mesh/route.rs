@@ -99,7 +99,7 @@ impl Topology {
         let what = Served { namespace: wanted.namespace.clone(), service: wanted.service.into() };
         let mut all = self.servers(&what);
         if all.is_empty() && !wanted.service.contains('.') {
-            all = match self.meant(wanted.namespace, wanted.service) {
+            all = match &self.meant(wanted.namespace, wanted.service)[..] {
                 [] => return Err(none()),
                 [only] => self.servers(&Served { service: Arc::clone(only), ..what }),
                 several => return Err(ambiguous(wanted, several)),

@@ -11,6 +11,8 @@ use tonic::Status;
 
 /// Paths of the health service.
 const HEALTH: &str = "/grpc.health.v1.Health/";
+/// Path of a peer's link.
+const LINK: &str = "/collector.mesh.v1.Mesh/Link";
 
 /// All calls of a node. Clones count the same.
 #[derive(Debug, Clone)]
@@ -31,11 +33,12 @@ impl Calls {
         Self { running: TaskTracker::new(), places: Arc::new(Semaphore::new(config.calls.min(Semaphore::MAX_PERMITS))) }
     }
 
-    /// Counts one. Health is not counted: a busy node is not a dead one, and watching ends when the connection does.
+    /// Counts one. Health is not counted: a busy node is not a dead one, and watching ends when the connection does. Nor
+    /// are links: their number has a bound of its own, and one that its peer does not read would hold up the node's end.
     ///
     /// * errors: RESOURCE_EXHAUSTED if there are too many.
     pub(super) fn begin(&self, path: &str, connection: Running) -> Result<InFlight, Status> {
-        let counted = match path.starts_with(HEALTH) {
+        let counted = match path.starts_with(HEALTH) || path == LINK {
             true => None,
             false => {
                 let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| status::overloaded())?;
@@ -67,6 +70,8 @@ mod tests {
         assert_eq!(refused.code(), Code::ResourceExhausted);
         assert!(refused.get_details_retry_info().is_some_and(|info| info.retry_delay.is_some()));
         begin("/grpc.health.v1.Health/Check").unwrap();
+        begin("/collector.mesh.v1.Mesh/Link").unwrap();
+        assert!(begin("/collector.mesh.v1.Mesh/Fetch").is_err());
         drop(first);
         begin("/a.B/C").unwrap();
     }

@@ -106,7 +106,8 @@ impl Native {
         id: RequestId,
     ) -> Result<HttpResponse<Body>, Status> {
         match &why {
-            DispatchError::Call(CallError::NoService { .. }) | DispatchError::NoImplementation(_) => {}
+            DispatchError::Call(CallError::NoService { .. } | CallError::NoMethod { .. })
+            | DispatchError::NoImplementation(_) => {}
             DispatchError::Draining => return Err(status::never_began(status::dispatch(why, &id))),
             _ => return Err(status::dispatch(why, &id)),
         }
@@ -115,6 +116,10 @@ impl Native {
         let permit = tenancy.authorize(&caller, &namespace, Verb::Invoke).map_err(|why| status::refused(&why, &id))?;
         let types = match dispatcher.here(&permit, &service, &method) {
             Ok(Here::Nowhere(types)) => types,
+            // What is here has no such method: nobody else's is meant.
+            _ if matches!(why, DispatchError::Call(CallError::NoMethod { .. })) => {
+                return Err(status::dispatch(why, &id));
+            }
             _ => None,
         };
         let errand = Errand::new(permit, (service, method), request.extensions())?.typed(types);

@@ -70,14 +70,16 @@ pub(super) fn never_began(mut status: Status) -> Status {
 pub(super) fn handover(why: Handover, id: &RequestId) -> Status {
     let mut failure = Failure::new(verdict::handover(&why), &why, id);
     match why {
-        Handover::Said(status) => *status,
+        // It was not begun here either, so whoever handed it over may ask another.
+        Handover::Said(status) => never_began(*status),
+        Handover::Request(status) => *status,
         Handover::Route(_) | Handover::NeverBegan => {
             if failure.code == Code::Unavailable {
                 failure.retry();
             }
             never_began(failure.status())
         }
-        Handover::Lost | Handover::Reply(_) | Handover::Deadline => failure.status(),
+        Handover::Lost | Handover::Reply(_) | Handover::Unfit(_) | Handover::Deadline => failure.status(),
     }
 }
 

@@ -81,9 +81,9 @@ pub(super) fn handover(why: &Handover) -> Verdict {
         },
         Handover::NeverBegan | Handover::Lost => (Code::Unavailable, "PEER_LOST"),
         // Another's mistake, and no damage of ours: it is not for this node's operator to look at.
-        Handover::Reply(_) => (Code::DataLoss, PEER_REPLY),
+        Handover::Reply(_) | Handover::Unfit(_) => (Code::DataLoss, PEER_REPLY),
         Handover::Deadline => (Code::DeadlineExceeded, "DEADLINE"),
-        Handover::Said(status) => (status.code(), "PEER"),
+        Handover::Said(status) | Handover::Request(status) => (status.code(), "PEER"),
     }
 }
 

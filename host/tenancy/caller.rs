@@ -151,7 +151,16 @@ impl Caller {
         match self.principal() {
             Principal::Anonymous => network.map_or(Identity::Anonymous, Identity::stranger),
             Principal::Token { issuer, subject, .. } => Identity::Subject(Arc::clone(issuer), Arc::clone(subject)),
+            Principal::Forwarded { peer, origin } => Identity::afar(peer, origin),
             other => Identity::Known(other.clone()),
+        }
+    }
+
+    /// The collector whose quotas its requests count for before its own.
+    pub(super) fn sent_by(&self) -> Option<&CollectorId> {
+        match self.principal() {
+            Principal::Forwarded { peer, .. } => Some(peer),
+            _ => None,
         }
     }
 
@@ -222,18 +231,28 @@ pub(super) enum Identity {
     Stranger(u64),
     /// Issuer and subject of a token: each call may come with another token.
     Subject(Arc<str>, Arc<str>),
+    /// Those who called another collector, by what that one calls them.
+    Afar(CollectorId, u64),
     /// Whoever else.
     Known(Principal),
 }
 
 /// Accounts of all strangers. 1,024: whoever has more networks than that gets no more accounts, and pushes nobody out.
 const STRANGERS: u64 = 1_024;
+/// Accounts of all who call through one collector. 128: who they are is that collector's word, which may be another with
+/// each call, and a hundred such collectors leave a fifth of the accounts to everybody else.
+const AFAR: u64 = 128;
+
+/// Secret, so that nobody picks a name that shares another's account.
+static SECRET: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 impl Identity {
     fn stranger(network: IpAddr) -> Self {
-        // Secret, so that nobody picks a network that shares another's account.
-        static SECRET: LazyLock<RandomState> = LazyLock::new(RandomState::new);
         Self::Stranger(SECRET.hash_one(network) % STRANGERS)
+    }
+
+    fn afar(peer: &CollectorId, origin: &str) -> Self {
+        Self::Afar(peer.clone(), SECRET.hash_one(origin) % AFAR)
     }
 }
 
@@ -311,6 +330,21 @@ mod tests {
         assert!((900..=1_024).contains(&all.len()), "{}", all.len());
         assert_eq!(Caller::anonymous().identity(network(7)), Caller::anonymous().identity(network(7)));
         assert_eq!(Caller::anonymous().identity(None), Identity::Anonymous);
+    }
+
+    #[test]
+    fn m02_who_calls_through_a_peer_shares_a_bounded_number_of_accounts() {
+        let caller = |peer: &str, origin: String| {
+            let who = (peer.parse().unwrap(), origin.into());
+            Caller::forwarded(who, Vec::new(), ("acme".parse().unwrap(), Verbs::those(|_| true)))
+        };
+        let account = |n: u32| caller("b", format!("b/key:{n}")).identity(None);
+        let all: std::collections::HashSet<_> = (0..10_000).map(account).collect();
+        assert!((100..=128).contains(&all.len()), "{}", all.len());
+        assert_eq!(account(7), account(7));
+        assert_ne!(account(7), caller("c", "b/key:7".into()).identity(None), "each peer has its own");
+        assert_eq!(caller("b", String::new()).sent_by().unwrap().as_str(), "b");
+        assert_eq!(Caller::anonymous().sent_by(), None);
     }
 
     #[tokio::test]

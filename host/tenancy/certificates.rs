@@ -13,6 +13,13 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 /// Names of one certificate that are looked at: those who have more are none of ours.
 const NAMES_MAX: usize = 64;
 
+/// The URIs among a certificate's names.
+pub(crate) fn uris<'a>(certificate: &'a X509Certificate<'_>) -> impl Iterator<Item = &'a str> {
+    let names = certificate.subject_alternative_name().ok().flatten();
+    let names = names.into_iter().flat_map(|names| names.value.general_names.iter()).take(NAMES_MAX);
+    names.filter_map(|name| if let GeneralName::URI(uri) = name { Some(*uri) } else { None })
+}
+
 /// Which certificates mean somebody.
 #[derive(Debug)]
 pub(super) struct Certificates {
@@ -38,10 +45,7 @@ impl Certificates {
     pub(super) fn find(&self, der: &[u8]) -> Option<Caller> {
         let hash = format!("sha256:{}", hex::encode(Sha256::digest(der)));
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
-        let names = certificate.subject_alternative_name().ok().flatten();
-        let names = names.into_iter().flat_map(|names| names.value.general_names.iter()).take(NAMES_MAX);
-        let uris = names.filter_map(|name| if let GeneralName::URI(uri) = name { Some(*uri) } else { None });
-        let mut candidates = std::iter::once(hash.as_str()).chain(uris);
+        let mut candidates = std::iter::once(hash.as_str()).chain(uris(&certificate));
         let (identity, bindings) = candidates.find_map(|name| self.known.get_key_value(name))?;
         let principal = Principal::Certificate { identity: Arc::clone(identity) };
         self.caller(&certificate, principal, bindings.clone())

@@ -21,6 +21,7 @@ mod tokens;
 mod verb;
 
 pub use caller::{Caller, Principal};
+pub(crate) use certificates::uris;
 pub use config::{Algorithm, BadSetting, Bindings, Config, Jwt, Mode};
 pub use grants::{BadGrant, GRANTS_MAX, Grant, Grants, NotGranted, Origin};
 pub use keys::{Key, Keys, NewKey};
@@ -246,9 +247,9 @@ impl Tenancy {
     /// hold that place, and those in the namespaces that it is let into, until the last of them is dropped.
     ///
     /// * `network`: where it calls from.
-    /// * errors: `Quota`, of the caller.
+    /// * errors: `Quota`, of the caller, or of the collector that hands its call over.
     pub fn enter(&self, caller: Caller, network: Option<IpAddr>) -> Result<Caller, Refused> {
-        let visit = self.0.quotas.enter(&caller.identity(network.filter(|_| self.asks())))?;
+        let visit = self.0.quotas.enter(&caller.identity(network.filter(|_| self.asks())), caller.sent_by())?;
         Ok(caller.entered(visit))
     }
 

@@ -150,7 +150,8 @@ impl Graph {
             for (from, peers) in links.iter().enumerate() {
                 for (to, peer) in peers {
                     let own = self.has.contains(to) || self.lies.contains(to);
-                    let beyond = meshes[*to].topology().beyond(&id(from)).into_iter().next();
+                    let beyond = meshes[*to].topology().beyond(&id(from), |_| true).into_iter().next();
+                    let beyond = beyond.map(|(offer, through)| Offer { through, ..Offer::clone(&offer) });
                     let said = if own { Some(offer("x.v1.S", Vec::new())) } else { beyond };
                     let change = said.map_or_else(|| Change::Remove(offer("x.v1.S", Vec::new()).what), Change::Put);
                     meshes[from].offered(peer, vec![change]);

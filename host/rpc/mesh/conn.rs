@@ -12,11 +12,14 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::error::Error;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
@@ -25,8 +28,13 @@ use tonic::body::Body;
 /// noticed within three.
 const PING_EVERY: Duration = Duration::from_secs(1);
 const PING_PATIENCE: Duration = Duration::from_secs(2);
-/// Calls at once on one connection: what a node takes unless it is told otherwise.
+/// Calls at once on one connection: what a node takes unless it is told otherwise. Fewer where the peer says so.
 pub(super) const STREAMS_MAX: usize = 100;
+/// What hyper says that a peer takes before the peer does.
+const UNTOLD: usize = STREAMS_MAX + 1;
+/// How often it is looked for, and how many times: it is the first that a peer says, after one round trip.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+const LOOKS: u32 = 200;
 /// Bytes that one call may have under way. 256 KiB: as the server's.
 const STREAM_WINDOW: u32 = 256 << 10;
 /// Bytes of all calls of a connection. 4 MiB: a caller that reads slowly holds up sixteen others at most.
@@ -39,6 +47,8 @@ const HEADERS_MAX: u32 = 16 << 10;
 pub(super) struct Conn {
     send: SendRequest<Body>,
     busy: Arc<AtomicUsize>,
+    /// Calls that the peer takes on it; [`UNTOLD`] as long as it has not said.
+    most: watch::Receiver<usize>,
     /// Scheme and authority of what is sent.
     base: Uri,
 }
@@ -87,7 +97,7 @@ pub(super) struct Way {
 }
 
 impl Conn {
-    /// Connects.
+    /// Connects, and waits for the peer's first word.
     pub(super) async fn open(way: &Way) -> Result<Self, DialError> {
         let wire = way.dialer.dial(&way.base, way.identity.as_deref()).await?;
         let wire = Counted::new(wire, Arc::clone(&way.counts));
@@ -97,22 +107,53 @@ impl Conn {
             .keep_alive_interval(Some(PING_EVERY))
             .keep_alive_timeout(PING_PATIENCE)
             .keep_alive_while_idle(true)
+            .initial_max_send_streams(UNTOLD)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(HEADERS_MAX);
         let shaken = builder.handshake(TokioIo::new(wire)).await;
-        let (send, connection) = shaken.map_err(|why| DialError::Away(std::io::Error::other(why)))?;
+        let (send, mut connection) = shaken.map_err(|why| DialError::Away(std::io::Error::other(why)))?;
+        let (told, most) = watch::channel(UNTOLD);
         way.runner.spawn(async move {
-            if let Err(why) = connection.await {
+            let (mut look, mut looks) = (interval(LOOK_EVERY), LOOKS);
+            // The peer says it with its settings, which come to a task of hyper's own that wakes nobody here.
+            let driven = poll_fn(|cx| {
+                let polled = Pin::new(&mut connection).poll(cx);
+                let now = connection.current_max_send_streams();
+                told.send_if_modified(|told| std::mem::replace(told, now) != now);
+                while now == UNTOLD && looks > 0 && look.poll_tick(cx).is_ready() {
+                    looks -= 1;
+                }
+                polled
+            });
+            if let Err(why) = driven.await {
                 tracing::debug!(%why, "a connection to a peer ended");
             }
         });
-        Ok(Self { send, busy: Arc::default(), base: way.base.clone() })
+        let conn = Self { send, busy: Arc::default(), most, base: way.base.clone() };
+        match conn.settled().await {
+            true => Ok(conn),
+            false => Err(DialError::Away(std::io::Error::other("the peer closed the connection at once"))),
+        }
     }
 
     /// Calls on it.
     pub(super) fn busy(&self) -> usize {
         self.busy.load(Ordering::Relaxed)
+    }
+
+    /// Whether one more call would wait for another to end.
+    pub(super) fn is_full(&self) -> bool {
+        self.busy() >= STREAMS_MAX.min(*self.most.borrow())
+    }
+
+    /// Waits until the peer has said how many calls it takes, a second at most.
+    ///
+    /// * returns: whether it did not end instead: a node that has enough connections closes them unheard.
+    async fn settled(&self) -> bool {
+        let mut most = self.most.clone();
+        let told = timeout(LOOK_EVERY * LOOKS, most.wait_for(|most| *most != UNTOLD)).await;
+        !matches!(told, Ok(Err(_))) && !self.is_closed()
     }
 
     /// Whether it takes no more calls.

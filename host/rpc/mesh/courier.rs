@@ -2,8 +2,8 @@
 
 use super::lines::{Lines, Lost};
 use crate::dispatch::placing::{Chunks, FetchError, Sources};
-use crate::domain::{BoxFuture, CollectorId, Digest, Namespace, now, one_line};
-use crate::mesh::{Mesh, Statement};
+use crate::domain::{BoxFuture, CollectorId, Digest, now, one_line};
+use crate::mesh::{LinkKey, Mesh, Statement};
 use crate::rpc::pb::mesh::v1 as pb;
 use crate::tenancy::{Permit, Principal, Tenancy, Verb, Verbs};
 use futures_util::StreamExt as _;
@@ -71,28 +71,42 @@ impl Courier {
     }
 
     fn client(&self, peer: &CollectorId, permit: &Permit, path: &str) -> MeshClient<Stamped> {
-        let statement = self.statement(permit, path);
+        let statement = statement(&self.tenancy, self.mesh.own(), permit, path, &[]);
         let line = Stamped { lines: self.lines.clone(), peer: peer.clone(), statement };
         // The line puts its own address in the place of this one.
         MeshClient::with_origin(line, Uri::from_static("http://peer")).max_decoding_message_size(CHUNK + AROUND)
     }
+}
 
-    /// What the peer is told of the caller: no more than that it may do here.
-    fn statement(&self, permit: &Permit, path: &str) -> Statement {
-        let (caller, namespace): (_, &Namespace) = (permit.caller(), permit.namespace());
-        let origin = match caller.principal() {
-            Principal::Forwarded { origin, .. } => origin.to_string(),
-            own => format!("{}/{own}", self.mesh.own()),
-        };
-        let may = |verb| verb != Verb::Operate && self.tenancy.allows(caller, namespace, verb);
-        Statement {
-            origin,
-            namespace: namespace.clone(),
-            verbs: Verbs::those(may),
-            path: path.to_owned(),
-            visited: vec![self.mesh.own().clone()],
-        }
+/// What a peer is told of a call: who called, and no more than that caller may do here.
+///
+/// * `visited`: where it has been before.
+pub(super) fn statement(
+    tenancy: &Tenancy,
+    own: &CollectorId,
+    permit: &Permit,
+    path: &str,
+    visited: &[CollectorId],
+) -> Statement {
+    let (caller, namespace) = (permit.caller(), permit.namespace());
+    let origin = match caller.principal() {
+        Principal::Forwarded { origin, .. } => origin.to_string(),
+        here => format!("{own}/{here}"),
+    };
+    let may = |verb| verb != Verb::Operate && tenancy.allows(caller, namespace, verb);
+    Statement {
+        origin,
+        namespace: namespace.clone(),
+        verbs: Verbs::those(may),
+        path: path.to_owned(),
+        visited: visited.iter().chain([own]).cloned().collect(),
     }
+}
+
+/// It as a header's value, good once from now.
+pub(super) fn signed(statement: &Statement, key: &LinkKey) -> HeaderValue {
+    let value = HeaderValue::try_from(key.sign(statement, now() / 1_000));
+    value.unwrap_or_else(|_| HeaderValue::from_static("")) // base64 is always one
 }
 
 impl Sources for Courier {
@@ -154,12 +168,6 @@ impl tower::Service<HttpRequest<Body>> for Stamped {
 
     fn call(&mut self, request: HttpRequest<Body>) -> Self::Future {
         let (lines, peer, statement) = (self.lines.clone(), self.peer.clone(), self.statement.clone());
-        Box::pin(async move {
-            let signed = |key: &crate::mesh::LinkKey| {
-                let value = HeaderValue::try_from(key.sign(&statement, now() / 1_000));
-                value.unwrap_or_else(|_| HeaderValue::from_static("")) // base64 is always one
-            };
-            lines.send(&peer, signed, request).await
-        })
+        Box::pin(async move { lines.send(&peer, |key: &LinkKey| signed(&statement, key), request).await })
     }
 }

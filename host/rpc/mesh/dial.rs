@@ -8,7 +8,7 @@
 //! nothing depends on how long the other side keeps a connection.
 
 use super::conn::{Conn, Way};
-use super::known::{BEYOND_MAX, Known};
+use super::known::{BEYOND_MAX, Known, is_shared};
 use super::lines::Line;
 use super::{Inner, text};
 use crate::domain::{CollectorId, Namespace, now};
@@ -189,7 +189,7 @@ impl Task {
     async fn connect(&self, conn: &Conn) -> Result<Met, Ended> {
         let parts = &self.inner.parts;
         let ours = parts.registry.namespaces().into_iter();
-        let ours = ours.filter(|namespace| self.inner.is_shared(&self.policy, namespace)).take(super::NAMESPACES_MAX);
+        let ours = ours.filter(|namespace| is_shared(&self.policy, namespace)).take(super::NAMESPACES_MAX);
         let request = pb::ConnectRequest {
             address: parts.advertised.clone(),
             namespaces: ours.map(|namespace| namespace.to_string()).collect(),
@@ -198,7 +198,7 @@ impl Task {
         let mut client = CollectiveDispatcherClient::new(conn.clone()).max_decoding_message_size(EVENT_MAX);
         let met = client.connect(Request::new(request)).await?.into_inner();
         let namespaces = met.shared_namespaces.iter().filter_map(|name| name.parse().ok());
-        let namespaces = namespaces.filter(|namespace| self.inner.is_shared(&self.policy, namespace));
+        let namespaces = namespaces.filter(|namespace| is_shared(&self.policy, namespace));
         let connection = crate::domain::one_line(&met.connection_id, super::LABEL_MAX);
         let namespaces = namespaces.take(super::NAMESPACES_MAX).collect();
         Ok(Met { id: met.target_collector_id, connection, namespaces })

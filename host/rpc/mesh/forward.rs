@@ -6,14 +6,15 @@
 //! ```
 //! Dropping what is returned here resets the stream, which stops the guest wherever it runs.
 
+use super::courier::{signed, statement};
 use super::lent::Home;
 use super::lines::{Lines, Lost};
 use super::reply::{self, Answer};
-use crate::domain::{CollectorId, Deadline, Limits, MethodName, Namespace, ServiceName, now};
-use crate::mesh::{Attempt, Forwarded, Found, LinkKey, Mesh, NoRoute, Outcome, Statement, Wanted};
+use crate::domain::{CollectorId, Deadline, Limits, MethodName, Namespace, ServiceName};
+use crate::mesh::{Attempt, Forwarded, Found, LinkKey, Mesh, NoRoute, Outcome, Wanted};
 use crate::registry::{Method, MethodRef};
 use crate::rpc::{edge, status};
-use crate::tenancy::{Caller, Permit, Principal, Tenancy, Verb, Verbs};
+use crate::tenancy::{Permit, Tenancy};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, TE};
 use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version};
@@ -73,12 +74,18 @@ pub(in crate::rpc) enum Handover {
     /// The answer cannot be passed on.
     #[error("the reply of another collector cannot be used: {0}")]
     Reply(&'static str),
+    /// The same, and it may be the method's own doing: code of one tenant must not make a peer look unwell to all.
+    #[error("the reply of another collector cannot be used: {0}")]
+    Unfit(&'static str),
     /// Its time is up.
     #[error("another collector did not answer before the deadline")]
     Deadline,
-    /// A peer did not begin it and says why, or the request itself is wrong.
+    /// A peer did not begin it and says why.
     #[error("{}", .0.message())]
     Said(Box<Status>),
+    /// The request itself is wrong, or did not come whole.
+    #[error("{}", .0.message())]
+    Request(Box<Status>),
 }
 
 /// A call that is to be handed over.
@@ -234,7 +241,8 @@ impl Forwarder {
         headers.remove("grpc-encoding");
         let parcel = Parcel { path: path(path_)?, headers, payload: Payload::Whole(framed) };
         let (response, attempt) = self.0.send(errand, &parcel, errand.deadline).await?;
-        reply::of_peer(response, self.0.output_max.saturating_add(AROUND), errand.deadline, attempt).await
+        let most = self.0.output_max.saturating_add(AROUND);
+        reply::of_peer(response, most, errand.deadline, attempt).await
     }
 }
 
@@ -304,17 +312,15 @@ impl Inner {
     ) -> Result<Response<Body>, Handover> {
         let stamp = |key: &LinkKey| self.stamp(errand, parcel, key);
         match self.lines.send(&found.peer.id, stamp, parcel.request(body, deadline)).await {
-            Ok(response) => {
-                attempt.answered();
-                match reply::refusal(&response) {
-                    None => Ok(response),
-                    Some(status) => {
-                        attempt.ended(Outcome::Refused);
-                        tracing::debug!(peer = %found.peer.id, code = ?status.code(), "a peer did not begin a call");
-                        Err(Handover::Said(Box::new(status)))
-                    }
+            Ok(response) => match reply::refusal(&response) {
+                None => Ok(response),
+                Some(status) => {
+                    attempt.answered();
+                    attempt.ended(Outcome::Refused);
+                    tracing::debug!(peer = %found.peer.id, code = ?status.code(), "a peer did not begin a call");
+                    Err(Handover::Said(Box::new(status)))
                 }
-            }
+            },
             Err(why) => {
                 attempt.failed();
                 tracing::debug!(peer = %found.peer.id, %why, "a call did not get to a peer");
@@ -328,27 +334,10 @@ impl Inner {
         }
     }
 
-    /// What the peer is told of the call: no more than the caller may do here.
+    /// What the peer is told of the call.
     fn stamp(&self, errand: &Errand, parcel: &Parcel, key: &LinkKey) -> HeaderValue {
-        let (caller, namespace) = (errand.permit.caller(), errand.namespace().clone());
-        let may = |verb| verb != Verb::Operate && self.tenancy.allows(caller, &namespace, verb);
-        let statement = Statement {
-            origin: self.origin(caller),
-            verbs: Verbs::those(may),
-            namespace: namespace.clone(),
-            path: parcel.path.path().to_owned(),
-            visited: errand.visited.iter().chain([self.mesh.own()]).cloned().collect(),
-        };
-        let signed = key.sign(&statement, now() / 1_000);
-        let value = HeaderValue::try_from(signed);
-        value.unwrap_or_else(|_| HeaderValue::from_static("")) // base64 is always one
-    }
-
-    fn origin(&self, caller: &Caller) -> String {
-        match caller.principal() {
-            Principal::Forwarded { origin, .. } => origin.to_string(),
-            own => format!("{}/{own}", self.mesh.own()),
-        }
+        let own = self.mesh.own();
+        signed(&statement(&self.tenancy, own, &errand.permit, parcel.path.path(), &errand.visited), key)
     }
 }
 
@@ -403,7 +392,7 @@ fn timeout(left: Duration) -> HeaderValue {
 
 fn too_large(most: usize) -> Handover {
     let message = format!("the request is larger than limits.input_bytes of this node ({most})");
-    Handover::Said(Box::new(status::plain(Code::ResourceExhausted, "INPUT_LIMIT", message)))
+    Handover::Request(Box::new(status::plain(Code::ResourceExhausted, "INPUT_LIMIT", message)))
 }
 
 /// All of a request's body, so that it can be sent again.
@@ -412,7 +401,7 @@ async fn collect(body: Body, most: usize, deadline: Deadline) -> Result<Bytes, H
         let mut body = body;
         let (mut first, mut rest) = (Bytes::new(), BytesMut::new());
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|status| Handover::Said(Box::new(status)))?;
+            let frame = frame.map_err(|status| Handover::Request(Box::new(status)))?;
             let Ok(data) = frame.into_data() else { continue };
             if first.len() + rest.len() + data.len() > most.saturating_add(FRAME) {
                 return Err(too_large(most));
@@ -480,7 +469,7 @@ mod tests {
         for bytes in [1, 104, 105] {
             assert_eq!(collect(body(bytes), 100, deadline).await.unwrap().len(), bytes);
         }
-        let Err(Handover::Said(over)) = collect(body(106), 100, deadline).await else { panic!("it is too large") };
+        let Err(Handover::Request(over)) = collect(body(106), 100, deadline).await else { panic!("it is too large") };
         assert_eq!(over.code(), Code::ResourceExhausted);
     }
 }

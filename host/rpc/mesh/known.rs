@@ -81,9 +81,11 @@ impl Known {
             }
             return false;
         }
+        let before = self.all.get(&offer.what);
+        let others = self.methods - before.map_or(0, |before| before.methods.len());
+        let fits = self.all.len() < OFFERS_MAX || before.is_some();
         // The node's own services are its own.
-        let fits = self.all.len() < OFFERS_MAX || self.all.contains_key(&offer.what);
-        fits && self.methods + offer.methods.len() <= METHODS_MAX && !is_built_in(&offer.what.service)
+        fits && others + offer.methods.len() <= METHODS_MAX && !is_built_in(&offer.what.service)
     }
 
     /// All of it as changes to nothing.
@@ -179,6 +181,8 @@ mod tests {
         assert_eq!(known.len(), OFFERS_MAX);
         let one = known.take(put(vec![offer("acme", "s.S0_0", METHODS_MAX)])).unwrap();
         assert!(matches!(one[..], [Change::Put(_)]), "one that is there may change");
+        let again = known.take(put(vec![offer("acme", "s.S0_0", METHODS_MAX)])).unwrap();
+        assert!(matches!(again[..], [Change::Put(_)]), "and be told once more");
         let more = known.take(put(vec![offer("acme", "s.S0_1", 1)])).unwrap();
         assert!(matches!(more[..], [Change::Remove(_)]), "and goes where it grows too large");
         let gone = pb::Served { namespace: "acme".into(), service: "s.S0_0".into() };

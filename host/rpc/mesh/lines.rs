@@ -6,7 +6,9 @@ use crate::mesh::LinkKey;
 use http::{HeaderName, HeaderValue, Request, Response};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tonic::body::Body;
 
 /// Where a call carries its statement.
@@ -16,6 +18,9 @@ const CONNECTIONS_MAX: usize = 4;
 /// How often a request that was not begun to be sent is tried on another connection of the same link: once for each that
 /// may be found closed.
 const TRIES: usize = CONNECTIONS_MAX + 1;
+/// How long none is opened after one could not be, while there are others. 1 s: the peer may have as many of this address
+/// as it takes.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Why there is no answer. The text is for the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -75,8 +80,8 @@ pub(super) struct Line {
     key: LinkKey,
     way: Way,
     open: Mutex<Vec<Conn>>,
-    /// Held while one more is opened.
-    opening: tokio::sync::Mutex<()>,
+    /// Held while one more is opened; when one last could not be.
+    opening: tokio::sync::Mutex<Option<Instant>>,
     /// Calls that the connections take altogether; more of them wait here.
     places: Arc<Semaphore>,
 }
@@ -109,27 +114,55 @@ impl Line {
         Err(Lost::NeverBegan("the connections to the peer had ended".to_owned()))
     }
 
-    /// The connection with the fewest calls, or one more where all have as many as they take.
+    /// The connection with the fewest calls, or one more where all have as many as they take. One that cannot be opened
+    /// is no reason not to use those that are open: calls wait on them for others to end.
     async fn pick(&self) -> Result<(Conn, Busy), Lost> {
         if let Some(free) = self.free() {
             return Ok(free);
         }
-        let _opening = self.opening.lock().await;
+        let asked = Instant::now();
+        let mut failed = self.opening.lock().await;
         if let Some(free) = self.free() {
             return Ok(free);
         }
-        let conn = Conn::open(&self.way).await.map_err(|why| Lost::NeverBegan(why.to_string()))?;
-        let busy = conn.begin();
-        self.conns().push(conn.clone());
-        Ok((conn, busy))
+        // Those who waited for an attempt do not each make another.
+        let waited = failed.filter(|at| *at >= asked).map(|_| "no connection to the peer could be opened".to_owned());
+        if failed.is_some_and(|at| at.elapsed() < PAUSE)
+            && let Some(open) = self.least()
+        {
+            return Ok(open);
+        }
+        if let Some(why) = waited {
+            return Err(Lost::NeverBegan(why));
+        }
+        match Conn::open(&self.way).await {
+            Ok(conn) => {
+                *failed = None;
+                let busy = conn.begin();
+                self.conns().push(conn.clone());
+                Ok((conn, busy))
+            }
+            Err(why) => {
+                *failed = Some(Instant::now());
+                tracing::debug!(%why, "one more connection to a peer could not be opened");
+                self.least().ok_or_else(|| Lost::NeverBegan(why.to_string()))
+            }
+        }
     }
 
     fn free(&self) -> Option<(Conn, Busy)> {
         let mut open = self.conns();
         open.retain(|conn| !conn.is_closed());
         let full = open.len() >= CONNECTIONS_MAX;
-        let least = open.iter().min_by_key(|conn| conn.busy())?;
-        (full || least.busy() < STREAMS_MAX).then(|| (least.clone(), least.begin()))
+        let least = open.iter().min_by_key(|conn| (conn.is_full(), conn.busy()))?;
+        (full || !least.is_full()).then(|| (least.clone(), least.begin()))
+    }
+
+    /// The one with the fewest calls.
+    fn least(&self) -> Option<(Conn, Busy)> {
+        let open = self.conns();
+        let least = open.iter().filter(|conn| !conn.is_closed()).min_by_key(|conn| conn.busy())?;
+        Some((least.clone(), least.begin()))
     }
 
     fn drop_conn(&self, gone: &Conn) {

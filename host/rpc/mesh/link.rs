@@ -3,15 +3,16 @@
 use super::code::{Fetched, Shelf};
 use super::offering::Told;
 use super::{COLLECTOR_ID, Inner, not_a_peer};
-use crate::domain::CollectorId;
-use crate::mesh::{InboundGuard, PeerPolicy};
+use crate::domain::{CollectorId, Namespace};
+use crate::mesh::{InboundGuard, PeerPolicy, Terms};
 use crate::rpc::pb::mesh::v1 as pb;
 use crate::rpc::pb::mesh::v1::link_event::Event;
 use crate::rpc::stalled::Patience;
 use crate::rpc::{edge, status};
+use crate::tenancy::Verb;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until};
@@ -27,6 +28,10 @@ const GATHER_MAX: Duration = Duration::from_millis(800);
 const GATHER_SHARE: u32 = 9;
 /// Links of one peer. 4: one, the next one, and two that it has lost and this node does not know yet.
 const LINKS_MAX: usize = 4;
+/// How often a peer may open one: each looks through all offers. 200 ms, and eight at once: a peer that comes back tries
+/// after 50, 100, 200 ms.
+const OPEN_EVERY: Duration = Duration::from_millis(200);
+const OPEN_BURST: u32 = 8;
 /// Bytes of a request. 256 KiB: 64 grants with values of 4 KiB.
 pub(in crate::rpc) const REQUEST_MAX: usize = 256 << 10;
 
@@ -85,21 +90,33 @@ impl MeshService {
         if inner.parts.lifecycle.is_draining() {
             return Err(status::plain(Code::Unavailable, "DRAINING", "the collector is shutting down"));
         }
-        let place = inner.places.take(&policy.address).ok_or_else(|| {
-            let message = format!("at most {LINKS_MAX} links of one peer; let the others end first");
+        let place = inner.places.take(&policy.address, Instant::now()).map_err(|why| {
+            let message = match why {
+                Full::Links => format!("at most {LINKS_MAX} links of one peer; let the others end first"),
+                Full::Soon => "the peer opens links faster than it can use them; try again in a second".to_owned(),
+            };
             status::plain(Code::ResourceExhausted, "TOO_MANY", message)
         })?;
-        // What is known of it, under its own id: without TLS the operator did not name it.
-        let named = Arc::new(PeerPolicy { name: Some(id.clone()), ..PeerPolicy::clone(&policy) });
-        let guard = inner.parts.inbound.open(link_id, key, named);
+        // A peer that makes its links anew in time does not see this end.
+        let until = Instant::now() + inner.parts.renew_every + inner.parts.renew_every / 3;
+        let (own, peers) = (inner.parts.mesh.own().clone(), inner.parts.peers.clone());
+        let terms = Terms { own, peer: id.clone(), policy: Arc::clone(&policy), peers, until };
+        let guard = inner.parts.inbound.open(link_id, key, terms);
         tracing::debug!(peer = %id, "a peer's link is open");
-        Ok(Feed::new(Arc::clone(inner), id, policy, (guard, place)))
+        Ok(Feed::new(Arc::clone(inner), id, (policy, until), (guard, place)))
     }
 }
 
 /// How many links each peer has.
 #[derive(Clone, Default)]
-pub(super) struct Places(Arc<Mutex<HashMap<String, usize>>>);
+pub(super) struct Places(Arc<Mutex<HashMap<String, Held>>>);
+
+/// Of one peer.
+struct Held {
+    count: usize,
+    /// When all that were opened are paid for, at one in [`OPEN_EVERY`].
+    paid: Instant,
+}
 
 /// One link's place.
 struct Place {
@@ -107,26 +124,41 @@ struct Place {
     address: String,
 }
 
+/// Why there is none.
+#[derive(Debug, PartialEq, Eq)]
+enum Full {
+    /// There are as many as there may be.
+    Links,
+    /// There were too many of late.
+    Soon,
+}
+
 impl Places {
-    fn take(&self, address: &str) -> Option<Place> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = all.entry(address.to_owned()).or_default();
-        if *count >= LINKS_MAX {
-            return None;
+    fn take(&self, address: &str, now: Instant) -> Result<Place, Full> {
+        let mut all = self.lock();
+        // Those who have none and owe nothing; as many entries as there are peers.
+        all.retain(|_, held| held.count > 0 || held.paid > now);
+        let held = all.entry(address.to_owned()).or_insert(Held { count: 0, paid: now });
+        if held.count >= LINKS_MAX {
+            return Err(Full::Links);
         }
-        *count += 1;
-        Some(Place { places: self.clone(), address: address.to_owned() })
+        let paid = held.paid.max(now) + OPEN_EVERY;
+        if paid > now + OPEN_EVERY * OPEN_BURST {
+            return Err(Full::Soon);
+        }
+        (held.count, held.paid) = (held.count + 1, paid);
+        Ok(Place { places: self.clone(), address: address.to_owned() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Held>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut all = self.places.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = all.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                all.remove(&self.address);
-            }
+        if let Some(held) = self.places.lock().get_mut(&self.address) {
+            held.count = held.count.saturating_sub(1);
         }
     }
 }
@@ -153,7 +185,12 @@ struct Feed {
 }
 
 impl Feed {
-    fn new(inner: Arc<Inner>, id: CollectorId, policy: Arc<PeerPolicy>, held: (InboundGuard, Place)) -> Self {
+    fn new(
+        inner: Arc<Inner>,
+        id: CollectorId,
+        (policy, until): (Arc<PeerPolicy>, Instant),
+        held: (InboundGuard, Place),
+    ) -> Self {
         let (changes, beyond) = (inner.offering.changes(), inner.parts.mesh.changes());
         let peers = inner.parts.peers.changes();
         let mut beat = interval(BEAT);
@@ -166,8 +203,6 @@ impl Feed {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             namespaces: namespaces.map(|namespace| namespace.to_string()).collect(),
         };
-        // A peer that makes its links anew in time does not see this end.
-        let until = Instant::now() + inner.parts.renew_every + inner.parts.renew_every / 3;
         let waiting = VecDeque::from([Event::Hello(hello)]);
         let mut feed = Self {
             inner,
@@ -197,8 +232,9 @@ impl Feed {
         self.changes.mark_unchanged();
         self.beyond.mark_unchanged();
         let began = Instant::now();
-        let beyond = self.inner.parts.mesh.topology().beyond(&self.id);
-        let events = self.told.catch_up(&self.inner.offering.now(), &beyond, &self.policy);
+        let seen = |namespace: &Namespace| self.policy.lets(namespace, Verb::Invoke);
+        let beyond = self.inner.parts.mesh.topology().beyond(&self.id, seen);
+        let events = self.told.catch_up(&self.inner.offering.now(), beyond, &self.policy);
         self.waiting.extend(events.into_iter().map(Event::Offers));
         self.gather = (began.elapsed() * GATHER_SHARE).clamp(GATHER, GATHER_MAX);
     }
@@ -254,4 +290,25 @@ async fn gathered(changes: &mut watch::Receiver<u64>, beyond: &mut watch::Receiv
     // If this is dropped here what has changed would be forgotten.
     of.mark_changed();
     sleep(gather).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn m08_links_of_a_peer_are_bounded_at_once_and_in_time() {
+        let (places, now) = (Places::default(), Instant::now());
+        let held: Vec<_> = (0..LINKS_MAX).map(|_| places.take("b:1", now).ok().unwrap()).collect();
+        assert_eq!(places.take("b:1", now).err(), Some(Full::Links));
+        assert!(places.take("c:1", now).is_ok(), "each peer has its own");
+        drop(held);
+        let opened = (0..100).filter(|_| places.take("b:1", now).is_ok()).count();
+        assert_eq!(opened, OPEN_BURST as usize - LINKS_MAX);
+        assert_eq!(places.take("b:1", now).err(), Some(Full::Soon));
+        assert!(places.take("b:1", now + OPEN_EVERY).is_ok(), "one more for each 200 ms");
+        assert_eq!(places.take("b:1", now + OPEN_EVERY).err(), Some(Full::Soon));
+        drop(places.take("c:1", now + OPEN_EVERY * 20));
+        assert_eq!(places.lock().len(), 1, "who has none is forgotten");
+    }
 }

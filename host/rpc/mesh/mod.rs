@@ -233,11 +233,6 @@ impl Inner {
         self.met.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// See [`known::is_shared`].
-    fn is_shared(&self, policy: &PeerPolicy, namespace: &Namespace) -> bool {
-        is_shared(policy, namespace)
-    }
-
     /// Takes the collector for the link from this address; `None`: there is one from another.
     fn claim(self: &Arc<Self>, id: &CollectorId, address: &str) -> Option<Claim> {
         let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,7 +1,7 @@
 //! What this node serves, as peers are told: worked out once for each change, for all links.
 
 use crate::dispatch::deployments::Deployments;
-use crate::domain::Kind;
+use crate::domain::{CollectorId, Kind};
 use crate::mesh::{OFFERS_MAX, Offer, PeerPolicy, Served};
 use crate::registry::Registry;
 use crate::rpc::pb::mesh::v1 as pb;
@@ -85,26 +85,40 @@ impl Offering {
 
 /// What one peer was told.
 #[derive(Default)]
-pub(super) struct Told(BTreeMap<Served, Arc<pb::Offer>>);
+pub(super) struct Told(BTreeMap<Served, Entered>);
+
+/// One offer, as it was told.
+struct Entered {
+    offer: Arc<pb::Offer>,
+    /// What others serve, and the way there, that this was made from: what did not change is not made again.
+    from: Option<Beyond>,
+}
+
+/// What others serve, and the collectors on the way, nearest first.
+pub(super) type Beyond = (Arc<Offer>, Vec<CollectorId>);
 
 impl Told {
     /// What it has to be told for it to know `all`, and what lies beyond, as far as it may call it.
     ///
     /// * `beyond`: what others serve. What is served here comes before it.
-    pub(super) fn catch_up(&mut self, all: &All, beyond: &[Offer], policy: &PeerPolicy) -> Vec<pb::Offers> {
+    pub(super) fn catch_up(&mut self, all: &All, beyond: Vec<Beyond>, policy: &PeerPolicy) -> Vec<pb::Offers> {
         let seen = |what: &Served| policy.lets(&what.namespace, Verb::Invoke);
         let own = all.iter().filter(|(what, _)| seen(what)).take(OFFERS_MAX);
-        let mut now: BTreeMap<_, _> = own.map(|(what, offer)| (what.clone(), Arc::clone(offer))).collect();
-        for offer in beyond.iter().filter(|offer| seen(&offer.what)) {
-            if now.len() < OFFERS_MAX && !now.contains_key(&offer.what) {
-                now.insert(offer.what.clone(), Arc::new(passed_on(offer)));
+        let own = own.map(|(what, offer)| (what.clone(), Entered { offer: Arc::clone(offer), from: None }));
+        let mut now: BTreeMap<_, _> = own.collect();
+        for beyond in beyond.into_iter().filter(|(offer, _)| seen(&offer.what)) {
+            let what = &beyond.0.what;
+            if now.len() < OFFERS_MAX && !now.contains_key(what) {
+                let same = self.0.get(what).filter(|told| told.is_from(&beyond)).map(|told| Arc::clone(&told.offer));
+                let offer = same.unwrap_or_else(|| Arc::new(passed_on(&beyond)));
+                now.insert(what.clone(), Entered { offer, from: Some(beyond) });
             }
         }
         let gone = self.0.keys().filter(|what| !now.contains_key(*what)).map(|what| {
             Entry::Removed(pb::Served { namespace: what.namespace.to_string(), service: what.service.to_string() })
         });
-        let new = now.iter().filter(|(what, offer)| self.0.get(*what) != Some(*offer));
-        let entries = gone.chain(new.map(|(_, offer)| Entry::Put(pb::Offer::clone(offer))));
+        let new = now.iter().filter(|(what, new)| self.0.get(*what).is_none_or(|told| !told.is(new)));
+        let entries = gone.chain(new.map(|(_, new)| Entry::Put(pb::Offer::clone(&new.offer))));
         let mut events = Vec::new();
         let (mut event, mut count, mut bytes) = (pb::Offers::default(), 0, 0);
         for entry in entries {
@@ -127,8 +141,18 @@ impl Told {
     }
 }
 
+impl Entered {
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.offer, &other.offer) || self.offer == other.offer
+    }
+
+    fn is_from(&self, (offer, through): &Beyond) -> bool {
+        self.from.as_ref().is_some_and(|(known, way)| Arc::ptr_eq(known, offer) && way == through)
+    }
+}
+
 /// What another serves, as it is told on.
-fn passed_on(offer: &Offer) -> pb::Offer {
+fn passed_on((offer, through): &Beyond) -> pb::Offer {
     let methods = offer.methods.iter().map(|method| pb::OfferedMethod {
         name: method.name.to_string(),
         client_streaming: method.client_streaming,
@@ -141,7 +165,7 @@ fn passed_on(offer: &Offer) -> pb::Offer {
         digest: offer.digest.map(|digest| format!("sha256:{digest}")).unwrap_or_default(),
         methods: methods.collect(),
         deployment: offer.deployment.as_ref().map(ToString::to_string).unwrap_or_default(),
-        through: offer.through.iter().map(ToString::to_string).collect(),
+        through: through.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -187,9 +211,9 @@ mod tests {
         let mut told = Told::default();
         let mut now = all(&["acme", "rival"], 2, 1);
         let policy = policy(&["acme:invoker", "rival:reader"]);
-        let first = told.catch_up(&now, &[], &policy);
+        let first = told.catch_up(&now, Vec::new(), &policy);
         assert_eq!((first.len(), first[0].put.len(), first[0].removed.len()), (1, 2, 0));
-        assert!(told.catch_up(&now, &[], &policy).is_empty());
+        assert!(told.catch_up(&now, Vec::new(), &policy).is_empty());
         now.pop_first();
         now.extend(
             all(&["acme"], 3, 1)
@@ -197,7 +221,7 @@ mod tests {
                 .skip(1)
                 .map(|(what, offer)| (what, Arc::new(pb::Offer { version: 2, ..pb::Offer::clone(&offer) }))),
         );
-        let second = told.catch_up(&now, &[], &policy);
+        let second = told.catch_up(&now, Vec::new(), &policy);
         assert_eq!((second[0].put.len(), second[0].removed.len()), (2, 1));
     }
 
@@ -210,23 +234,29 @@ mod tests {
             digest: None,
             deployment: None,
             methods: Vec::new(),
-            through: vec!["b".parse().unwrap()],
+            through: Vec::new(),
         };
-        let beyond = [far("acme", "s.S0"), far("acme", "s.Far"), far("rival", "s.Far")];
-        let first = told.catch_up(&now, &beyond, &policy);
+        let far = |namespace: &str, service: &str| (Arc::new(far(namespace, service)), vec!["b".parse().unwrap()]);
+        let beyond = vec![far("acme", "s.S0"), far("acme", "s.Far"), far("rival", "s.Far")];
+        let first = told.catch_up(&now, beyond.clone(), &policy);
         let said: Vec<_> = first[0].put.iter().map(|offer| (offer.version, offer.through.clone())).collect();
         assert_eq!(said, [(3, vec!["b".to_owned()]), (1, Vec::new())], "by name");
-        let second = told.catch_up(&now, &[], &policy);
+        assert!(told.catch_up(&now, beyond.clone(), &policy).is_empty());
+        let moved = vec![(Arc::clone(&beyond[1].0), vec!["c".parse().unwrap()])];
+        let other = told.catch_up(&now, moved, &policy);
+        assert_eq!(other[0].put[0].through, ["c"], "the way is another");
+        let second = told.catch_up(&now, Vec::new(), &policy);
         assert_eq!((second[0].put.len(), second[0].removed[0].service.as_str()), (0, "s.Far"));
         let many: Vec<_> = (0..=OFFERS_MAX).map(|n| far("acme", &format!("a.A{n}"))).collect();
-        let events = told.catch_up(&now, &many, &policy);
+        let events = told.catch_up(&now, many, &policy);
         assert_eq!(events.iter().map(|event| event.put.len()).sum::<usize>(), OFFERS_MAX - 1, "its own come first");
     }
 
     #[test]
     fn events_are_of_a_bounded_size() {
         let count = |services, methods| {
-            let events = Told::default().catch_up(&all(&["acme"], services, methods), &[], &policy(&["*:invoker"]));
+            let events =
+                Told::default().catch_up(&all(&["acme"], services, methods), Vec::new(), &policy(&["*:invoker"]));
             assert!(
                 events.iter().all(|event| event.encoded_len() <= 2 * EVENT_BYTES && event.put.len() <= ENTRIES_MAX)
             );

@@ -17,7 +17,8 @@ use http_body::{Body as HttpBody, Frame};
 use http_body_util::{BodyExt as _, Full};
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use tokio::time::{Sleep, sleep_until, timeout_at};
+use std::time::Duration;
+use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 use tokio_util::sync::DropGuard;
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -27,6 +28,10 @@ pub(super) const GRPC: HeaderValue = HeaderValue::from_static("application/grpc"
 
 /// Says of an answer that nothing was begun for it.
 pub(in crate::rpc) const BEGAN: &str = "collector-began";
+
+/// How long after the head of an answer with one reply all of it has come. 5 s: a node sends both at once, and the largest
+/// reply takes as long at 7 Mbit/s.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// Base64 as gRPC writes it: padded or not.
 const ANY_PADDING: GeneralPurpose = GeneralPurpose::new(
@@ -84,16 +89,16 @@ impl Frames {
         Self { most, heads: Heads::new(), messages: 0 }
     }
 
-    fn follow(&mut self, mut bytes: &[u8]) -> Result<(), &'static str> {
+    fn follow(&mut self, mut bytes: &[u8]) -> Result<(), Handover> {
         while let Some([flags, length @ ..]) = self.heads.next(&mut bytes) {
             let content = u32::from_be_bytes(length) as usize;
             self.heads.skip(content);
             self.messages = self.messages.saturating_add(1);
             if flags != 0 {
-                return Err("it is compressed, which nobody asked for");
+                return Err(Handover::Reply("it is compressed, which nobody asked for"));
             }
             if content > self.most {
-                return Err("a message is larger than this node takes");
+                return Err(Handover::Unfit("a message is larger than this node takes"));
             }
         }
         Ok(())
@@ -144,7 +149,7 @@ impl Answer {
         if let Some(attempt) = &mut self.attempt {
             attempt.ended(Outcome::Unusable);
         }
-        Handover::Reply(why)
+        Handover::Unfit(why)
     }
 
     pub(super) fn into_response(self) -> Response<Body> {
@@ -165,6 +170,34 @@ impl Answer {
     }
 }
 
+/// Reads a peer's answer to its end, and notes how the peer did: half an answer, or none, after a head is a failure.
+pub(super) async fn of_peer(
+    response: Response<Body>,
+    most: usize,
+    deadline: Deadline,
+    attempt: Attempt,
+) -> Result<Answer, Handover> {
+    noted_after(SILENCE, attempt, whole(response, most, deadline)).await
+}
+
+async fn noted_after(
+    silence: Duration,
+    mut attempt: Attempt,
+    answer: impl Future<Output = Result<Answer, Handover>>,
+) -> Result<Answer, Handover> {
+    let head = Instant::now();
+    let answer = answer.await;
+    match &answer {
+        Ok(_) | Err(Handover::Unfit(_)) => attempt.answered(),
+        Err(Handover::Lost | Handover::Reply(_)) => attempt.failed(),
+        // How long a call may take is its caller's to say.
+        Err(Handover::Deadline) if head.elapsed() >= silence => attempt.failed(),
+        Err(_) => {}
+    }
+    attempt.ended(answer.as_ref().map_or_else(outcome, |_| Outcome::Answered));
+    answer.map(|answer| Answer { attempt: Some(attempt), ..answer })
+}
+
 /// Reads an answer with one reply to its end.
 ///
 /// * `most`: bytes of the reply.
@@ -182,29 +215,16 @@ pub(in crate::rpc) async fn whole(
     match (code, messages) {
         (None, _) => Err(Handover::Lost),
         (Some(Code::Ok), 1) => Ok(Answer { framed, trailers, attempt: None }),
-        (Some(Code::Ok), _) => Err(Handover::Reply("the method has one reply")),
+        (Some(Code::Ok), _) => Err(Handover::Unfit("the method has one reply")),
         (Some(_), _) => Ok(Answer { framed: Bytes::new(), trailers, attempt: None }),
     }
-}
-
-/// The same of a peer, which is counted.
-pub(super) async fn of_peer(
-    response: Response<Body>,
-    most: usize,
-    deadline: Deadline,
-    mut attempt: Attempt,
-) -> Result<Answer, Handover> {
-    attempt.ended(Outcome::GivenUp); // if whoever waits for it leaves
-    let answer = whole(response, most, deadline).await;
-    attempt.ended(answer.as_ref().map_or_else(outcome, |_| Outcome::Answered));
-    answer.map(|answer| Answer { attempt: Some(attempt), ..answer })
 }
 
 /// What a peer's answer that is none came to.
 fn outcome(why: &Handover) -> Outcome {
     match why {
-        Handover::Reply(_) => Outcome::Unusable,
-        Handover::Deadline => Outcome::GivenUp,
+        Handover::Reply(_) | Handover::Unfit(_) => Outcome::Unusable,
+        Handover::Deadline | Handover::Request(_) => Outcome::GivenUp,
         Handover::Route(_) | Handover::NeverBegan | Handover::Lost | Handover::Said(_) => Outcome::Lost,
     }
 }
@@ -219,9 +239,9 @@ async fn read(mut body: Body, most: usize) -> Result<(Bytes, usize, Option<Heade
         })?;
         match frame.into_data() {
             Ok(data) => {
-                frames.follow(&data).map_err(Handover::Reply)?;
+                frames.follow(&data)?;
                 if frames.messages > 1 {
-                    return Err(Handover::Reply("the method has one reply"));
+                    return Err(Handover::Unfit("the method has one reply"));
                 }
                 match first.is_empty() {
                     true => first = data,
@@ -253,10 +273,17 @@ pub(super) fn passing(
     deadline: Deadline,
     mut held: Held,
 ) -> Result<Response<Body>, Handover> {
-    spoken(&response).inspect_err(|why| held.0.ended(outcome(why)))?;
+    spoken(&response).inspect_err(|why| {
+        held.0.failed();
+        held.0.ended(outcome(why));
+    })?;
     let (head, body) = response.into_parts();
     let mut headers = clean(&head.headers);
     let said = headers.contains_key("grpc-status");
+    match said {
+        true => held.0.answered(),
+        false => held.0.heard(),
+    }
     headers.insert(CONTENT_TYPE, GRPC);
     let late = Box::pin(sleep_until(deadline.instant()));
     let mut passed = Response::new(match said {
@@ -308,24 +335,40 @@ impl HttpBody for Passing {
         match frame {
             Some(Ok(frame)) if frame.is_data() => {
                 match this.frames.follow(frame.data_ref().map_or(&[][..], |data| data)) {
-                    Ok(()) => Poll::Ready(Some(Ok(frame))),
-                    Err(why) => this.fail(&Handover::Reply(why)),
+                    Ok(()) => {
+                        attempt.answered();
+                        Poll::Ready(Some(Ok(frame)))
+                    }
+                    Err(why) => {
+                        if matches!(why, Handover::Reply(_)) {
+                            attempt.failed();
+                        }
+                        this.fail(&why)
+                    }
                 }
             }
             Some(Ok(frame)) => {
                 let trailers = frame.into_trailers().map(|trailers| clean(&trailers)).unwrap_or_default();
-                match trailers.get("grpc-status").map(|code| Code::from_bytes(code.as_bytes())) {
-                    None => this.fail(&Handover::Lost),
-                    Some(Code::Ok) if this.frames.is_midway() => this.fail(&Handover::Reply("a message broke off")),
-                    Some(_) => this.end(trailers),
-                }
+                let why = match trailers.get("grpc-status").map(|code| Code::from_bytes(code.as_bytes())) {
+                    None => Handover::Lost,
+                    Some(Code::Ok) if this.frames.is_midway() => Handover::Reply("a message broke off"),
+                    Some(_) => {
+                        attempt.answered();
+                        return this.end(trailers);
+                    }
+                };
+                attempt.failed();
+                this.fail(&why)
             }
+            // What is wrong may be the client's side of the stream. Where it is the connection other calls find out.
             Some(Err(why)) => {
                 tracing::debug!(%why, "the answer of a peer broke off");
+                this.fail(&Handover::Lost)
+            }
+            None => {
                 attempt.failed();
                 this.fail(&Handover::Lost)
             }
-            None => this.fail(&Handover::Lost),
         }
     }
 }
@@ -333,6 +376,9 @@ impl HttpBody for Passing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mesh::Peer;
+    use http_body_util::StreamBody;
+    use std::sync::Arc;
 
     fn framed(length: u32, flags: u8) -> Vec<u8> {
         [&[flags][..], &length.to_be_bytes(), &vec![7; length as usize]].concat()
@@ -399,7 +445,7 @@ mod tests {
             (answer(grpc, Some("0"), [framed(1, 0), framed(1, 0)].concat()), "two"),
             (answer(grpc, Some("0"), framed(11, 0)), "too large"),
         ] {
-            assert!(matches!(read(response).await, Err(Handover::Reply(_))), "{what}");
+            assert!(matches!(read(response).await, Err(Handover::Reply(_) | Handover::Unfit(_))), "{what}");
         }
         for (response, what) in [
             (answer(grpc, None, framed(3, 0)), "no end"),
@@ -407,5 +453,26 @@ mod tests {
         ] {
             assert!(matches!(read(response).await, Err(Handover::Lost)), "{what}");
         }
+    }
+    #[tokio::test]
+    async fn m06_half_an_answer_is_a_failure_of_the_peer_and_what_a_method_does_is_none() {
+        let well_after = async |response: &dyn Fn() -> Response<Body>, silence: u64| {
+            let peer = Arc::new(Peer::new("b".parse().unwrap(), "127.0.0.1:1".into(), Vec::new()));
+            for _ in 0..5 {
+                let (deadline, silence) = (Deadline::after(Duration::from_millis(20)), Duration::from_millis(silence));
+                let attempt = peer.attempt(Instant::now()).unwrap();
+                assert!(noted_after(silence, attempt, whole(response(), 10, deadline)).await.is_err());
+            }
+            peer.is_healthy(Instant::now())
+        };
+        let silent = || {
+            let silent = StreamBody::new(futures_util::stream::pending::<Result<Frame<Bytes>, Status>>());
+            answer("application/grpc", None, Vec::new()).map(|_| Body::new(silent))
+        };
+        assert!(!well_after(&silent, 10).await, "a head and nothing after it");
+        assert!(well_after(&silent, 10_000).await, "its caller did not wait");
+        assert!(!well_after(&|| answer("application/grpc", None, framed(3, 0)), 10_000).await, "no end");
+        assert!(!well_after(&|| answer("text/html", Some("0"), Vec::new()), 10_000).await, "no gRPC");
+        assert!(well_after(&|| answer("application/grpc", Some("0"), framed(11, 0)), 10_000).await, "too large");
     }
 }

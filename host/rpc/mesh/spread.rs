@@ -118,7 +118,7 @@ impl Spread {
         let topology = self.courier.mesh().topology();
         let mut names: Vec<Arc<str>> = vec![service.as_str().into()];
         // A short name that may mean several is none.
-        if let [only] = topology.meant(namespace, service.as_str()) {
+        if let [only] = &topology.meant(namespace, service.as_str())[..] {
             names.push(Arc::clone(only));
         }
         let mut found: Vec<Placement> = Vec::new();

@@ -5,6 +5,7 @@
 
 use super::dial::{Judge, Judged, versions};
 use super::{Dialer, TlsError, Wire, files, provider};
+use crate::tenancy;
 use http::Uri;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use std::io;
@@ -13,11 +14,7 @@ use std::sync::Arc;
 use tokio_rustls::rustls::client::verify_server_cert_signed_by_trust_anchor;
 use tokio_rustls::rustls::server::ParsedCertificate;
 use tokio_rustls::rustls::{CertificateError, Error, RootCertStore};
-use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
-
-/// Names of one certificate that are looked at: those who have more are none of ours.
-const NAMES_MAX: usize = 64;
 
 /// The files of connections to peers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,9 +92,7 @@ impl PeerFiles {
 /// The URI of a certificate that has exactly one.
 pub(in crate::rpc) fn identity(der: &[u8]) -> Option<String> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
-    let names = certificate.subject_alternative_name().ok()??;
-    let names = names.value.general_names.iter().take(NAMES_MAX);
-    let mut uris = names.filter_map(|name| if let GeneralName::URI(uri) = name { Some(*uri) } else { None });
+    let mut uris = tenancy::uris(&certificate);
     match (uris.next(), uris.next()) {
         (Some(only), None) => Some(only.to_owned()),
         _ => None,

@@ -12,7 +12,9 @@ pub struct Config {
     /// Of every caller, in all namespaces together. Callers who show nothing of themselves count as one; where they are
     /// asked who they are, those of one network do, an IPv6 network being a /64.
     pub caller: CallerQuota,
-    /// Namespaces, and likewise callers, whose use is remembered; when there are more that were seen in the last ten
+    /// Of every linked collector, for all calls that it hands over, whoever it says that made them.
+    pub peer: CallerQuota,
+    /// Namespaces, and likewise callers and peers, whose use is remembered; when there are more that were seen in the last ten
     /// seconds, those share one account. 16,384: about 16 MiB.
     pub accounts: usize,
 }
@@ -47,19 +49,21 @@ pub struct Quota {
     pub egress_kib_per_second: u64,
 }
 
-/// What one caller may use; 0 is no limit.
+/// What one caller, or one peer, may use; 0 is no limit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CallerQuota {
     /// Requests that may begin in a second. 50,000: as of a namespace, so that spreading over many gains nothing.
     pub calls_per_second: u64,
-    /// Requests at once, streams included. 4,096: two namespaces' worth, as those who watch health count too.
+    /// Requests at once, streams included. 4,096: two namespaces' worth, as those who watch health count too. Of a peer
+    /// 2,048: five times what a collector has under way, and half of `server.calls`.
     pub concurrent_calls: u64,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { namespace: Quota::default(), caller: CallerQuota::default(), accounts: 16_384 }
+        let peer = CallerQuota { concurrent_calls: 2_048, ..CallerQuota::default() };
+        Self { namespace: Quota::default(), caller: CallerQuota::default(), peer, accounts: 16_384 }
     }
 }
 
@@ -116,9 +120,12 @@ impl Config {
     /// Refuses numbers that cannot be kept.
     pub fn check(&self) -> Result<(), BadQuota> {
         self.namespace.check()?;
-        let CallerQuota { calls_per_second, concurrent_calls } = self.caller;
-        in_range("caller.calls_per_second", calls_per_second, 0, MOST)?;
-        in_range("caller.concurrent_calls", concurrent_calls, 0, MOST)?;
+        for (who, CallerQuota { calls_per_second, concurrent_calls }) in
+            [("caller", &self.caller), ("peer", &self.peer)]
+        {
+            in_range(&format!("{who}.calls_per_second"), *calls_per_second, 0, MOST)?;
+            in_range(&format!("{who}.concurrent_calls"), *concurrent_calls, 0, MOST)?;
+        }
         in_range("accounts", self.accounts as u64, 1, 1_000_000)
     }
 }
@@ -201,5 +208,8 @@ mod tests {
         assert_eq!(quota.with(&one("artifacts", 7)).unwrap(), Quota { artifacts: 7, ..quota });
         assert_eq!(Config::default().check(), Ok(()));
         assert!(Config { accounts: 0, ..Config::default() }.check().is_err());
+        let peer = CallerQuota { concurrent_calls: MOST + 1, ..CallerQuota::default() };
+        let why = Config { peer, ..Config::default() }.check().unwrap_err().to_string();
+        assert!(why.contains("peer.concurrent_calls"), "{why}");
     }
 }

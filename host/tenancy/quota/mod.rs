@@ -1,7 +1,7 @@
 //! Quotas: how much each namespace, and each caller in all namespaces together, may use.
 //!
 //! ```text
-//! request -> the caller's account (once) -> the namespace's account (once) -> what runs charges the latter
+//! request -> the peer's account, if one hands it over -> the caller's (once) -> the namespace's (once) <- what runs
 //! ```
 //! A request holds its place in both until its answer is sent: [`super::Caller`] carries it. Asking costs a few atomics
 //! and takes no lock. What is remembered is bounded: accounts that nobody uses go, and in a flood of names the new ones
@@ -15,7 +15,7 @@ pub use config::{BadQuota, CallerQuota, Config, Quota};
 pub use space::Usage;
 
 use super::caller::Identity;
-use crate::domain::{Account, Accounts, Ceiling, Exceeded, KeptFiles, Namespace, Scope};
+use crate::domain::{Account, Accounts, Ceiling, CollectorId, Exceeded, KeptFiles, Namespace, Scope};
 use arc_swap::ArcSwap;
 use space::{Held, Space};
 use std::collections::BTreeMap;
@@ -40,6 +40,7 @@ pub struct Quotas {
     config: Config,
     spaces: Book<Namespace>,
     callers: Book<Identity>,
+    peers: Book<CollectorId>,
     overrides: ArcSwap<imbl::HashMap<Namespace, Quota>>,
     /// What files namespaces keep: only those that keep any, so no more entries than folders on the disk.
     files: ArcSwap<imbl::HashMap<Namespace, KeptFiles>>,
@@ -48,6 +49,7 @@ pub struct Quotas {
 /// One request under way: its caller's place, and its place in the first namespace that it asked for.
 #[derive(Debug)]
 pub(super) struct Visit {
+    _peer: Option<Held>,
     _caller: Held,
     first: OnceLock<(Namespace, Held)>,
 }
@@ -65,11 +67,16 @@ impl Default for Quotas {
 impl Quotas {
     /// Of a node whose namespaces have no quotas of their own yet.
     pub fn new(config: Config) -> Self {
-        let CallerQuota { calls_per_second, concurrent_calls } = config.caller.clone();
-        let caller = Quota { calls_per_second, concurrent_calls, ..Quota::default() };
+        let quota = |CallerQuota { calls_per_second, concurrent_calls }: CallerQuota| Quota {
+            calls_per_second,
+            concurrent_calls,
+            ..Quota::default()
+        };
+        let (caller, peer) = (quota(config.caller.clone()), quota(config.peer.clone()));
         Self {
             spaces: Book::new(Scope::Namespace, config.namespace.clone(), config.accounts),
             callers: Book::new(Scope::Caller, caller, config.accounts),
+            peers: Book::new(Scope::Peer, peer, config.accounts),
             overrides: ArcSwap::default(),
             files: ArcSwap::default(),
             config,
@@ -107,9 +114,12 @@ impl Quotas {
     }
 
     /// A caller makes a request.
-    pub(super) fn enter(&self, who: &Identity) -> Result<Visit, Exceeded> {
+    ///
+    /// * `peer`: that hands it over: who its callers are is its own word, so all of them together have a quota too.
+    pub(super) fn enter(&self, who: &Identity, peer: Option<&CollectorId>) -> Result<Visit, Exceeded> {
+        let peer = peer.map(|peer| self.peers.of(peer, || self.peers.usual.clone()).enter()).transpose()?;
         let caller = self.callers.of(who, || self.callers.usual.clone()).enter()?;
-        Ok(Visit { _caller: caller, first: OnceLock::new() })
+        Ok(Visit { _peer: peer, _caller: caller, first: OnceLock::new() })
     }
 
     /// A request wants something in a namespace: counted once per request and namespace.
@@ -238,11 +248,11 @@ mod tests {
     #[test]
     fn a_request_counts_once_in_a_namespace_and_holds_its_place() {
         let quotas = quotas(|config| config.namespace.concurrent_calls = 1);
-        let visit = quotas.enter(&Identity::Anonymous).unwrap();
+        let visit = quotas.enter(&Identity::Anonymous, None).unwrap();
         for _ in 0..3 {
             assert!(quotas.admit(Some(&visit), &name("acme")).unwrap().is_none());
         }
-        let other = quotas.enter(&Identity::Anonymous).unwrap();
+        let other = quotas.enter(&Identity::Anonymous, None).unwrap();
         assert_eq!(quotas.admit(Some(&other), &name("acme")).unwrap_err().quota, "concurrent_calls");
         assert!(quotas.admit(Some(&other), &name("globex")).unwrap().is_none());
         let beside = quotas.admit(Some(&visit), &name("initech")).unwrap();
@@ -258,7 +268,7 @@ mod tests {
             config.namespace.concurrent_calls = 1;
             config.namespace.calls_per_second = 3;
         });
-        let visit = quotas.enter(&Identity::Anonymous).unwrap();
+        let visit = quotas.enter(&Identity::Anonymous, None).unwrap();
         quotas.admit(Some(&visit), &name("acme")).unwrap();
         let made = (0..100).filter(|_| quotas.admit_again(&name("acme")).is_ok()).count();
         assert!((2..=4).contains(&made), "{made}");
@@ -269,11 +279,24 @@ mod tests {
     fn u05_one_caller_over_a_thousand_namespaces_has_one_callers_quota() {
         let quotas = quotas(|config| config.caller.calls_per_second = 100);
         let made = (0..1_000).filter(|n| {
-            let visit = quotas.enter(&Identity::Anonymous);
+            let visit = quotas.enter(&Identity::Anonymous, None);
             visit.is_ok_and(|visit| quotas.admit(Some(&visit), &name(&format!("n{n}"))).is_ok())
         });
         let made = made.count();
         assert!((100..=110).contains(&made), "{made}");
+    }
+
+    #[test]
+    fn m02_a_peer_has_one_quota_whoever_it_says_that_calls() {
+        let quotas = quotas(|config| config.peer.concurrent_calls = 2);
+        let (b, c): (CollectorId, CollectorId) = ("b".parse().unwrap(), "c".parse().unwrap());
+        let enter = |peer: &CollectorId, n: u64| quotas.enter(&Identity::Afar(peer.clone(), n), Some(peer));
+        let (first, _second) = (enter(&b, 1).unwrap(), enter(&b, 2).unwrap());
+        let refused = enter(&b, 3).unwrap_err();
+        assert_eq!((refused.quota, refused.scope), ("concurrent_calls", Scope::Peer));
+        assert!(enter(&c, 3).is_ok() && quotas.enter(&Identity::Anonymous, None).is_ok());
+        drop(first);
+        assert!(enter(&b, 3).is_ok());
     }
 
     #[test]

@@ -166,6 +166,35 @@ async fn connect_and_json_reach_code_that_another_node_has() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_method_that_only_newer_types_have_is_called_where_they_are() {
+    let [a, b] = mesh_of(["a", "b"], &["acme:invoker"]).await;
+    let greeter = plugin("greeter");
+    deploy_known(&b, &greeter, &[&a]).await;
+    let text = r#"syntax = "proto3";
+        package greeter.v1;
+        message Old { string name = 1; }
+        service Greeter { rpc Wave(Old) returns (Old); }"#;
+    let files = compile(&[("old.proto", text)]);
+    let client = Client::connect(&a.address()).await;
+    client.register("acme", &files).await.unwrap();
+    let request = pb::RegisterServiceRequest {
+        namespace: "acme".into(),
+        service_descriptor: Some(raw(&files[0].service[0])),
+        file_descriptor: Some(raw(&files[0])),
+    };
+    client.registry.clone().register_service(request).await.unwrap();
+    let stub = Stub::new(&a, &greeter).await;
+    let reply = stub.call("SayHello", json!({ "name": "you" })).await.unwrap();
+    assert_eq!(reply.receipt("collector-version"), "1");
+    for (node, method) in [(&a, "Wave"), (&a, "Nope"), (&b, "Nope")] {
+        let stub = Stub::new(node, &greeter).await;
+        let path = format!("/greeter.v1.Greeter/{method}").parse().unwrap();
+        let refused = stub.grpc().await.unary(stub.request(Vec::new()), path, RawCodec).await.unwrap_err();
+        assert_eq!(verdict(&refused), (Code::Unimplemented, "NO_METHOD".into()), "{method}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn dispatch_says_who_ran_it_and_why_nobody_did() {
     let [a, b, c] = mesh_of(["a", "b", "c"], &["acme:invoker"]).await;
     let greeter = plugin("greeter");

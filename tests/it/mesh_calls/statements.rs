@@ -25,6 +25,17 @@ impl Bold {
 
     /// The same over this connection.
     pub(crate) async fn over(channel: Channel, id: &str, at: &str) -> Self {
+        Self::link_over(channel.clone(), channel, id, at).await
+    }
+
+    /// One that never takes a byte of what the link says.
+    async fn deaf(node: &TestNode, id: &str, at: &str) -> Self {
+        let endpoint = tonic::transport::Endpoint::from_shared(node.address()).unwrap();
+        let linked = endpoint.initial_stream_window_size(0).connect().await.unwrap();
+        Self::link_over(linked, channel(&node.address()).await, id, at).await
+    }
+
+    async fn link_over(linked: Channel, channel: Channel, id: &str, at: &str) -> Self {
         let connect = pb::ConnectRequest {
             address: at.into(),
             metadata: [("collector_id".to_owned(), id.to_owned())].into(),
@@ -34,7 +45,7 @@ impl Bold {
         let key = LinkKey::fresh().unwrap();
         let (link_id, link_key) = (key.id().to_vec(), key.secret().to_vec());
         let link = mesh::LinkRequest { collector_id: id.into(), link_id, link_key };
-        let link = mesh::mesh_client::MeshClient::new(channel.clone()).link(link).await.unwrap().into_inner();
+        let link = mesh::mesh_client::MeshClient::new(linked).link(link).await.unwrap().into_inner();
         Self { channel, key, _link: link }
     }
 
@@ -166,4 +177,90 @@ async fn m01_a_call_goes_four_times_further_and_never_back() {
         let refused = bold.send(DISPATCH, &said, target.encode_to_vec()).await.unwrap_err();
         assert_eq!(verdict(&refused), (Code::FailedPrecondition, reason.into()));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn m07_a_peer_that_does_not_read_its_link_loses_its_rights_with_it() {
+    let at = reserve();
+    let b = node("b", &reserve(), &[]).await;
+    deploy(&b, &plugin("streams")).await;
+    let mut peers = pb::admin::v1::peers_client::PeersClient::new(channel(&b.address()).await);
+    let entry = |allows: &str| pb::admin::v1::AddPeerRequest {
+        address: at.clone(),
+        identity: String::new(),
+        allows: vec![allows.to_owned()],
+    };
+    let call =
+        async |bold: &Bold| bold.send(ECHO, &bold.key.sign(&statement(ECHO, &["a"]), millis()), Vec::new()).await;
+    peers.add(entry("acme:deployer")).await.unwrap();
+    let bold = Bold::deaf(&b, "a", &at).await;
+    call(&bold).await.unwrap();
+    peers.add(entry("acme:invoker")).await.unwrap();
+    assert_refused(&call(&bold).await.unwrap_err());
+    let bold = Bold::deaf(&b, "a", &at).await;
+    call(&bold).await.unwrap();
+    peers.remove(pb::admin::v1::RemovePeerRequest { address: at.clone() }).await.unwrap();
+    assert_refused(&call(&bold).await.unwrap_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn m07_a_link_that_is_not_read_ends_in_time_and_holds_nothing_up() {
+    let at = reserve();
+    let mut b = TestNode::start_with(|config| {
+        config.server.listen = reserve().parse().unwrap();
+        config.mesh.id = "b".into();
+        config.mesh.link_s = 1;
+        config.peers = vec![peer(&at, &["acme:invoker"])];
+        config.server.grace_ms = 60_000;
+    })
+    .await;
+    deploy(&b, &plugin("streams")).await;
+    let bold = Bold::deaf(&b, "a", &at).await;
+    let call = async || bold.send(ECHO, &bold.key.sign(&statement(ECHO, &["a"]), millis()), Vec::new()).await;
+    call().await.unwrap();
+    until("the link's end", async || call().await.is_err()).await;
+    assert_refused(&call().await.unwrap_err());
+    let began = tokio::time::Instant::now();
+    b.node.take().unwrap().stop().await;
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn m02_a_peer_has_one_quota_and_what_never_began_behind_it_is_told_so() {
+    let (at, there, behind) = (reserve(), reserve(), reserve());
+    let c = TestNode::start_with(|config| {
+        config.server.listen = behind.parse().unwrap();
+        config.mesh.id = "c".into();
+        config.peers = vec![peer(&there, &["acme:invoker"])];
+        config.quotas.peer.concurrent_calls = 1;
+        config.server.grace_ms = 500;
+    })
+    .await;
+    let b = node("b", &there, &[peer(&at, &["acme:invoker"]), peer(&behind, &["acme:invoker"])]).await;
+    let misbehave = plugin("misbehave");
+    for plugin in [&plugin("streams"), &misbehave] {
+        deploy_known(&c, plugin, &[&b]).await;
+    }
+    let bold = Bold::link(&b, "a", &at).await;
+    let call = async |origin: &str| {
+        let said = Statement { origin: origin.into(), ..statement(ECHO, &["a"]) };
+        bold.send(ECHO, &bold.key.sign(&said, millis()), Vec::new()).await
+    };
+    call("a/key:1").await.unwrap();
+    let stub = Stub::new(&b, &misbehave).await;
+    let full = async {
+        until("the guest runs", async || c.node().wasm_stats().await.running == 1).await;
+        for origin in ["a/key:1", "a/key:2"] {
+            let refused = call(origin).await.unwrap_err();
+            assert_eq!(verdict(&refused), (Code::ResourceExhausted, "QUOTA".into()), "whoever it says that calls");
+            assert!(refused.message().contains("the peer's quota concurrent_calls"), "{refused:?}");
+            assert_eq!(refused.metadata().get("collector-began").unwrap(), "no", "another may have it");
+        }
+    };
+    tokio::select! {
+        _ = stub.call("Sleep", amount(60_000)) => panic!("it sleeps for a minute"),
+        () = full => {}
+    }
+    until("the guest is gone", async || c.node().wasm_stats().await.running == 0).await;
+    until("room again", async || call("a/key:3").await.is_ok()).await;
 }

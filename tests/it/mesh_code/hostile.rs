@@ -24,6 +24,10 @@ impl Source {
         let methods = vec![mesh_pb::OfferedMethod { name: "SayHello".into(), ..Default::default() }];
         let deployment = "hello".into();
         let offer = mesh_pb::Offer { served, version: 1, digest, methods, deployment, ..Default::default() };
+        Self::offering(address, offer, sends).await
+    }
+
+    async fn offering(address: &str, offer: mesh_pb::Offer, sends: Vec<Result<Vec<u8>, Code>>) -> Self {
         let source = Self { offer, sends, asked: Arc::default() };
         let listener = TcpListener::bind(address).await.unwrap();
         let server = tonic::transport::Server::builder()
@@ -143,4 +147,59 @@ async fn calls_that_want_the_same_code_fetch_it_once() {
     }
     assert_eq!(source.asked.load(Ordering::Relaxed), 1);
     assert_eq!(deployments(&a).await[0].versions.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn m02_a_peer_that_gives_its_code_no_name_takes_no_other_deployments_place() {
+    let several = plugin("several");
+    let [first, wanted] = several.artifact.schema.as_ref().unwrap().services() else { panic!("it has two services") };
+    // Here something else answers the first of them, under its name.
+    let texts = ["common/v1/money.proto", "shop/v1/clock.proto", "shop/v1/shop.proto"].map(|name| {
+        let text = std::fs::read_to_string(format!("plugins/several/proto/{name}")).unwrap();
+        (name, text)
+    });
+    let mut files = compile(&texts.each_ref().map(|(name, text)| (*name, text.as_str())));
+    let has = |file: &prost_types::FileDescriptorProto| {
+        file.service.iter().any(|one| format!("{}.{}", file.package(), one.name()) == *first.name)
+    };
+    let file = files.remove(files.iter().position(has).unwrap());
+    files.push(file.clone());
+    for deployment in ["", "another"] {
+        let there = reserve();
+        let method = |name: &str| mesh_pb::OfferedMethod { name: name.to_owned(), ..Default::default() };
+        let offer = mesh_pb::Offer {
+            served: Some(mesh_pb::Served { namespace: "acme".into(), service: wanted.name.to_string() }),
+            version: 1,
+            digest: format!("sha256:{}", several.artifact.digest),
+            methods: wanted.methods.iter().map(|one| method(&one.name)).collect(),
+            deployment: deployment.into(),
+            ..Default::default()
+        };
+        let chunks = several.bytes.chunks(64 << 10).map(|chunk| Ok(chunk.to_vec())).collect();
+        Source::offering(&there, offer, chunks).await;
+        let a = node("a", &reserve(), &[peer(&there, &["acme:invoker"])]).await;
+        let client = Client::connect(&a.address()).await;
+        client.register("acme", &files).await.unwrap();
+        let request = pb::RegisterServiceRequest {
+            namespace: "acme".into(),
+            service_descriptor: Some(raw(file.service.iter().find(|one| first.name.ends_with(one.name())).unwrap())),
+            file_descriptor: Some(raw(&file)),
+        };
+        client.registry.clone().register_service(request).await.unwrap();
+        let own = plugins_pb::DeployHeader { services: vec![first.name.to_string()], ..header() };
+        deploy_with(&mut plugins(&a).await, own, &echo_handler()).await.unwrap();
+        let before = deployments(&a).await;
+        assert_eq!(before[0].name, *first.name);
+        let what = Served { namespace: "acme".parse().unwrap(), service: wanted.name.clone() };
+        until("the offer", async || !a.node().mesh().topology().servers(&what).is_empty()).await;
+        let call = pb::DispatchRequest {
+            service: Some(pb::ServiceTypeRef { namespace: String::new(), service_name: wanted.name.to_string() }),
+            method_name: wanted.methods[0].name.to_string(),
+            input: None,
+            ..place_here(&plugin("greeter"))
+        };
+        let refused = dispatched(&a, call).await.unwrap_err();
+        assert_eq!(verdict(&refused), (Code::AlreadyExists, "DEPLOYMENT_EXISTS".into()), "{deployment:?}: {refused:?}");
+        assert_eq!(deployments(&a).await, before, "{deployment:?}");
+    }
 }

@@ -90,7 +90,7 @@ fn artifacts(node: &TestNode) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_brings_its_code_to_where_it_is_made() {
-    let [a, mut b] = mesh_of([("a", &["acme:invoker"]), ("b", &["acme:invoker"])]).await;
+    let [a, mut b] = mesh_of([("a", &["acme:invoker"]), ("b", &["acme:deployer"])]).await;
     let greeter = plugin("greeter");
     let header = plugins_pb::DeployHeader { name: "hello".into(), ..header() };
     deploy_with(&mut plugins(&b).await, header, &greeter.bytes).await.unwrap();
@@ -114,6 +114,45 @@ async fn a_call_brings_its_code_to_where_it_is_made() {
     assert_eq!(dispatched(&a, place_here(&greeter)).await.unwrap().handled_by_collector_id, "a");
     let reply = Stub::new(&a, &greeter).await.call("SayHello", json!({ "name": "you" })).await.unwrap();
     assert_eq!(reply.receipt("collector-version"), "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn m02_who_may_call_code_does_not_get_it_and_who_gets_it_is_written_down() {
+    let greeter = plugin("greeter");
+    let log = |node: &TestNode| {
+        let files = std::fs::read_dir(node.data().join("audit")).unwrap();
+        let lines = files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap_or_default());
+        let lines = lines.collect::<String>();
+        lines.lines().filter(|line| line.contains("/collector.mesh.v1.Mesh/Fetch")).collect::<Vec<_>>().join("\n")
+    };
+    for (allows, gets) in [("acme:invoker", false), ("acme:deployer", true)] {
+        let [a, b] = mesh_of([("a", &["acme:invoker"]), ("b", &[allows])]).await;
+        deploy(&b, &greeter).await;
+        knows(&a, "b").await;
+        let answer = dispatched(&a, place_here(&greeter)).await;
+        match gets {
+            true => assert_eq!(answer.unwrap().handled_by_collector_id, "a"),
+            false => assert_eq!(verdict(&answer.unwrap_err()), (Code::Unavailable, "FETCH_REFUSED".into())),
+        }
+        assert_eq!(artifacts(&a), usize::from(gets));
+        until("its line", async || log(&b).contains("forwarded:a:a/anonymous")).await;
+        assert_eq!(log(&b).contains("denied"), !gets, "{}", log(&b));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn m02_code_does_not_get_the_grants_of_what_is_here() {
+    let [a, b] = mesh_of([("a", &["acme:invoker"]), ("b", &["acme:deployer"])]).await;
+    let greeter = plugin("greeter");
+    deploy(&b, &greeter).await;
+    knows(&a, "b").await;
+    // It is here too, answers nothing, and may do something.
+    let header = plugins_pb::DeployHeader { keep_inactive: true, grants: vec!["config=a=b".into()], ..header() };
+    deploy_with(&mut plugins(&a).await, header, &greeter.bytes).await.unwrap();
+    let before = deployments(&a).await;
+    let refused = dispatched(&a, place_here(&greeter)).await.unwrap_err();
+    assert_eq!(verdict(&refused), (Code::AlreadyExists, "DEPLOYMENT_EXISTS".into()));
+    assert_eq!(deployments(&a).await, before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -144,7 +183,7 @@ async fn m02_a_peer_places_code_only_where_it_may_deploy() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn code_takes_no_other_deployments_place() {
-    let [a, b] = mesh_of([("a", &["acme:invoker"]), ("b", &["acme:invoker"])]).await;
+    let [a, b] = mesh_of([("a", &["acme:invoker"]), ("b", &["acme:deployer"])]).await;
     let greeter = plugin("greeter");
     let named = |name: &str| plugins_pb::DeployHeader { name: name.into(), ..header() };
     deploy_with(&mut plugins(&b).await, named("payments"), &greeter.bytes).await.unwrap();

@@ -23,10 +23,18 @@ struct Peer {
     leave: Arc<watch::Sender<bool>>,
     /// Connections are cut.
     cut: Arc<watch::Sender<bool>>,
+    /// Connections that it takes; others are closed.
+    takes: usize,
+    /// Calls at once on each.
+    streams: u32,
 }
 
 impl Peer {
     async fn start() -> Self {
+        Self::taking(usize::MAX, 1_000).await
+    }
+
+    async fn taking(takes: usize, streams: u32) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let signal = || Arc::new(watch::Sender::new(false));
         let peer = Self {
@@ -36,12 +44,15 @@ impl Peer {
             go: signal(),
             leave: signal(),
             cut: signal(),
+            takes,
+            streams,
         };
         let host = peer.clone();
         spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                host.connections.fetch_add(1, Ordering::Relaxed);
-                spawn(host.clone().serve(stream));
+                if host.connections.fetch_add(1, Ordering::Relaxed) < host.takes {
+                    spawn(host.clone().serve(stream));
+                }
             }
         });
         peer
@@ -59,7 +70,8 @@ impl Peer {
                 Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(said))))
             }
         });
-        let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        builder.max_concurrent_streams(self.streams);
         let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
         loop {
             tokio::select! {
@@ -127,6 +139,37 @@ async fn more_calls_get_more_connections_and_the_rest_wait() {
     let (answers, ()) = tokio::join!(futures_util::future::join_all(calls), look);
     assert!(answers.iter().all(Result::is_ok));
     assert_eq!(peer.calls.load(Ordering::Relaxed), all + 20);
+}
+
+#[tokio::test]
+async fn a_peer_that_takes_fewer_calls_on_a_connection_gets_more_connections() {
+    let peer = Peer::taking(usize::MAX, 2).await;
+    let (lines, b) = peer.lines().await;
+    let (connections, begun) = (Arc::clone(&peer.connections), Arc::clone(&peer.calls));
+    let calls: Vec<_> = (0..8).map(|_| call(&lines, &b)).collect();
+    let look = async {
+        wait_for("eight calls at once", || begun.load(Ordering::Relaxed) == 8).await;
+        assert_eq!(connections.load(Ordering::Relaxed), 4);
+        peer.go.send_replace(true);
+    };
+    let (answers, ()) = tokio::join!(futures_util::future::join_all(calls), look);
+    assert!(answers.iter().all(Result::is_ok));
+}
+
+#[tokio::test]
+async fn where_no_more_connections_can_be_had_calls_wait_on_those_that_are_open() {
+    let peer = Peer::taking(1, 100).await;
+    let (lines, b) = peer.lines().await;
+    let begun = Arc::clone(&peer.calls);
+    let calls: Vec<_> = (0..120).map(|_| call(&lines, &b)).collect();
+    let look = async {
+        wait_for("a hundred calls", || begun.load(Ordering::Relaxed) == 100).await;
+        peer.go.send_replace(true);
+    };
+    let (answers, ()) = tokio::join!(futures_util::future::join_all(calls), look);
+    assert!(answers.iter().all(Result::is_ok), "{:?}", answers.iter().find(|answer| answer.is_err()));
+    let tried = peer.connections.load(Ordering::Relaxed);
+    assert!(tried <= 3, "one attempt, not one for each call: {tried}");
 }
 
 #[tokio::test]
