@@ -190,7 +190,7 @@ impl Seen {
             return self.bits.fill(0);
         }
         while from <= to {
-            match from % 64 == 0 && to - from >= 63 {
+            match from.is_multiple_of(64) && to - from >= 63 {
                 true => {
                     if let Some(bits) = self.bits.get_mut(Self::place(from).0) {
                         *bits = 0;

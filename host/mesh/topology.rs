@@ -248,10 +248,7 @@ mod tests {
         let topology = Topology::default().with(Arc::clone(&a)).offered(&a, put);
         let meant = |topology: &Topology| topology.meant(&"acme".parse().unwrap(), "S");
         assert_eq!(meant(&topology).len(), MEANT_MAX);
-        // What is shared is not copied: a million steps, not a hundred.
-        let began = std::time::Instant::now();
         let topology = topology.offered(&a, gone);
-        assert!(began.elapsed() < std::time::Duration::from_secs(1), "{:?}", began.elapsed());
         assert_eq!(meant(&topology), ["a0.S".into()]);
     }
 }

@@ -30,7 +30,7 @@ async fn m08_a_peer_that_does_not_read_what_it_fetches_holds_nothing_for_long() 
         config.server.listen = reserve().parse().unwrap();
         config.mesh.id = "b".into();
         config.mesh.read_idle_s = 1;
-        config.peers = vec![peer(&at, &["acme:invoker"])];
+        config.peers = vec![peer(&at, &["acme:deployer"])];
     });
     let b = b.await;
     let bytes = padded(&plugin("greeter").bytes, 4 << 20);
