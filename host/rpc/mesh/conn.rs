@@ -2,6 +2,7 @@
 
 use super::counted::Counted;
 use super::lines::Lost;
+use super::reply;
 use crate::mesh::Counts;
 use crate::rpc::tls::{DialError, PeerDialer};
 use bytes::Bytes;
@@ -221,7 +222,7 @@ impl Drop for Busy {
     }
 }
 
-/// A body that holds something until it has been read.
+/// A body that holds something until it has been read. Its head and trailers can be given to tonic.
 pub(super) struct Holding<T> {
     body: Incoming,
     _held: T,
@@ -230,7 +231,9 @@ pub(super) struct Holding<T> {
 impl<T: Send + Unpin + 'static> Holding<T> {
     /// `answer`, holding `held`.
     pub(super) fn answer(answer: Response<Incoming>, held: T) -> Response<Body> {
-        answer.map(|body| Body::new(Self { body, _held: held }))
+        let mut answer = answer.map(|body| Body::new(Self { body, _held: held }));
+        reply::defuse(answer.headers_mut());
+        answer
     }
 }
 
@@ -239,7 +242,13 @@ impl<T: Unpin> HttpBody for Holding<T> {
     type Error = hyper::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+        let mut frame = Pin::new(&mut self.get_mut().body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &mut frame
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            reply::defuse(trailers);
+        }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

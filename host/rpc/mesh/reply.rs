@@ -39,17 +39,24 @@ const ANY_PADDING: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
+/// Where gRPC puts a status' details.
+const DETAILS: &str = "grpc-status-details-bin";
+
+/// Takes out of a peer's headers or trailers what tonic 0.14 panics on: details that are no base64.
+pub(super) fn defuse(headers: &mut HeaderMap) {
+    if headers.get_all(DETAILS).iter().any(|value| ANY_PADDING.decode(value.as_bytes()).is_err()) {
+        headers.remove(DETAILS);
+    }
+}
+
 /// What of a peer's headers or trailers is passed on: how the call ended, and the receipt.
 fn clean(headers: &HeaderMap) -> HeaderMap {
     let ours = |name: &str| name.starts_with("collector-") && !matches!(name, "collector-began" | "collector-forward");
-    let goes = |name: &str, value: &HeaderValue| match name {
-        "grpc-status" | "grpc-message" => true,
-        // tonic panics on what is no base64.
-        "grpc-status-details-bin" => ANY_PADDING.decode(value.as_bytes()).is_ok(),
-        _ => ours(name),
-    };
-    let goes = headers.iter().filter(|(name, value)| goes(name.as_str(), value));
-    goes.map(|(name, value)| (name.clone(), value.clone())).collect()
+    let goes = |name: &str| matches!(name, "grpc-status" | "grpc-message" | DETAILS) || ours(name);
+    let goes = headers.iter().filter(|(name, _)| goes(name.as_str()));
+    let mut clean = goes.map(|(name, value)| (name.clone(), value.clone())).collect();
+    defuse(&mut clean);
+    clean
 }
 
 /// Whether a peer says that it began nothing, and what it says instead.

@@ -8,7 +8,7 @@ use mesh::link_event::Event;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use tokio::net::TcpListener;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 /// A peer that says this over a link, and keeps it open.
 #[derive(Clone)]
@@ -16,13 +16,24 @@ struct Liar {
     /// As Connect names it.
     id: &'static str,
     says: Vec<Event>,
+    /// What it answers instead, to whatever it is asked.
+    refuses: Option<Status>,
     links: Arc<AtomicUsize>,
 }
 
 impl Liar {
     /// Listens at the address until the test's end.
     async fn at(address: &str, id: &'static str, says: Vec<Event>) -> Self {
-        let liar = Self { id, says, links: Arc::default() };
+        Self { id, says, refuses: None, links: Arc::default() }.listen(address).await
+    }
+
+    /// Refuses all that it is asked.
+    async fn refusing(address: &str, why: Status) -> Self {
+        Self { id: "b", says: Vec::new(), refuses: Some(why), links: Arc::default() }.listen(address).await
+    }
+
+    async fn listen(self, address: &str) -> Self {
+        let liar = self;
         let listener = TcpListener::bind(address).await.unwrap();
         let server = tonic::transport::Server::builder()
             .add_service(CollectiveDispatcherServer::new(liar.clone()))
@@ -39,6 +50,10 @@ impl CollectiveDispatcher for Liar {
     }
 
     async fn connect(&self, _: Request<pb::ConnectRequest>) -> Result<Response<pb::ConnectResponse>, Status> {
+        if let Some(why) = &self.refuses {
+            self.links.fetch_add(1, Ordering::Relaxed);
+            return Err(why.clone());
+        }
         Ok(Response::new(pb::ConnectResponse { target_collector_id: self.id.into(), ..Default::default() }))
     }
 
@@ -53,6 +68,9 @@ impl mesh::mesh_server::Mesh for Liar {
 
     async fn link(&self, _: Request<mesh::LinkRequest>) -> Result<Response<Self::LinkStream>, Status> {
         self.links.fetch_add(1, Ordering::Relaxed);
+        if let Some(why) = &self.refuses {
+            return Err(why.clone());
+        }
         let said = self.says.clone().into_iter().map(|event| Ok(mesh::LinkEvent { event: Some(event) }));
         Ok(Response::new(stream::iter(said).chain(stream::pending()).boxed()))
     }
@@ -107,6 +125,20 @@ async fn m06_a_peer_that_makes_no_sense_is_not_linked() {
         until(name, async || problem(a.node(), at).contains(wanted)).await;
     }
     until("nobody is left", async || linked(&a).is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn m06_a_peer_whose_status_has_details_that_are_none_is_tried_again() {
+    let there = reserve();
+    let headers = http::HeaderMap::from_iter([(
+        http::HeaderName::from_static("grpc-status-details-bin"),
+        http::HeaderValue::from_static("***"),
+    )]);
+    let metadata = tonic::metadata::MetadataMap::from_headers(headers);
+    let liar = Liar::refusing(&there, Status::with_metadata(Code::Unavailable, "not now", metadata)).await;
+    let a = node("a", &reserve(), &[peer(&there, &["*:invoker"])]).await;
+    until("its words", async || problem(a.node(), &there).contains("not now")).await;
+    until("more tries", async || liar.links.load(Ordering::Relaxed) > 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
