@@ -21,16 +21,19 @@ pub struct Config {
     /// PEM file of authorities whose certificates peers show. Empty: `server.tls.client_ca`.
     pub ca: PathBuf,
     /// Seconds that a link stays before it is made anew, beside the old one, and a third more until it is ended if it was
-    /// not. 45: a certificate that is good no longer is of no use within a minute. The same on all collectors.
+    /// not. 45, and no more: a certificate that is good no longer is of no use within a minute. The same on all collectors.
     pub link_s: u64,
     /// Seconds that a peer which reads code may take nothing of it. 10: as long as a request may stand still.
     pub read_idle_s: u64,
 }
 
+/// Longest that a link stays: with the third more it is a minute. Source: threats.md M07.
+const LINK_S_MAX: u64 = 45;
+
 impl Default for Config {
     fn default() -> Self {
         let none = PathBuf::new;
-        Self { id: String::new(), certificate: none(), key: none(), ca: none(), link_s: 45, read_idle_s: 10 }
+        Self { id: String::new(), certificate: none(), key: none(), ca: none(), link_s: LINK_S_MAX, read_idle_s: 10 }
     }
 }
 
@@ -106,8 +109,8 @@ impl Config {
         if self.certificate.as_os_str().is_empty() != self.key.as_os_str().is_empty() {
             return Err(BadSetting::new("mesh.certificate", "needs mesh.key, and the other way round"));
         }
-        if self.link_s == 0 {
-            return Err(BadSetting::new("mesh.link_s", "must be above 0"));
+        if !(1..=LINK_S_MAX).contains(&self.link_s) {
+            return Err(BadSetting::new("mesh.link_s", format!("must be from 1 to {LINK_S_MAX}")));
         }
         if self.read_idle_s == 0 {
             return Err(BadSetting::new("mesh.read_idle_s", "must be above 0"));
@@ -198,6 +201,9 @@ mod tests {
         assert!(says(&many, PLAIN).contains("more than 100"));
         let config = Config { id: "a/b".into(), ..Config::default() };
         assert!(config.check(&[], PLAIN).unwrap_err().to_string().starts_with("mesh.id"));
+        for (link_s, is_good) in [(0, false), (1, true), (45, true), (46, false), (u64::MAX, false)] {
+            assert_eq!(Config { link_s, ..Config::default() }.check(&[], PLAIN).is_ok(), is_good, "{link_s}");
+        }
         let half = Config { key: "k.pem".into(), ..Config::default() };
         assert!(half.check(&[], PLAIN).unwrap_err().to_string().starts_with("mesh.certificate"));
     }
