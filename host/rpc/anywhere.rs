@@ -208,11 +208,14 @@ fn fits(call: &Call, method: &registry::Method) -> Result<(), CallError> {
     }
 }
 
-/// What a peer answered. What it says of itself is believed, as long as it says something.
+/// What a peer answered. Who it says has answered is believed, unless somebody else was asked.
 fn read(reply: &[u8], errand: &Errand) -> Result<pb::DispatchResponse, &'static str> {
     let odd = || "it is no DispatchResponse";
     let response = pb::DispatchResponse::decode(reply).map_err(|_| odd())?;
-    response.handled_by_collector_id.parse::<CollectorId>().map_err(|_| odd())?;
+    let by: CollectorId = response.handled_by_collector_id.parse().map_err(|_| odd())?;
+    if errand.target().is_some_and(|target| *target != by) {
+        return Err("it is of another collector than the one asked");
+    }
     let output = response.output.as_ref().ok_or("it has no output")?;
     if let Some(method) = errand.types() {
         if output.type_url.rsplit('/').next() != Some(method.output.name()) {

@@ -129,6 +129,11 @@ impl Errand {
         Self { types, ..self }
     }
 
+    /// The collector that it is for, if it is for one.
+    pub(in crate::rpc) fn target(&self) -> Option<&CollectorId> {
+        self.target.as_ref()
+    }
+
     /// The method, where its types are known here.
     pub(in crate::rpc) fn types(&self) -> Option<&Method> {
         self.types.as_ref().map(MethodRef::method)
