@@ -15,6 +15,7 @@ mod collection_service;
 mod collections;
 mod config;
 mod convert;
+mod details;
 mod dispatcher;
 mod door;
 mod edge;

@@ -2,8 +2,8 @@
 
 use super::counted::Counted;
 use super::lines::Lost;
-use super::reply;
 use crate::mesh::Counts;
+use crate::rpc::details;
 use crate::rpc::tls::{DialError, PeerDialer};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -232,7 +232,7 @@ impl<T: Send + Unpin + 'static> Holding<T> {
     /// `answer`, holding `held`.
     pub(super) fn answer(answer: Response<Incoming>, held: T) -> Response<Body> {
         let mut answer = answer.map(|body| Body::new(Self { body, _held: held }));
-        reply::defuse(answer.headers_mut());
+        details::defuse(answer.headers_mut());
         answer
     }
 }
@@ -246,7 +246,7 @@ impl<T: Unpin> HttpBody for Holding<T> {
         if let Poll::Ready(Some(Ok(frame))) = &mut frame
             && let Some(trailers) = frame.trailers_mut()
         {
-            reply::defuse(trailers);
+            details::defuse(trailers);
         }
         frame
     }

@@ -5,11 +5,10 @@ use super::forward::{FRAME, Handover};
 use crate::domain::Deadline;
 use crate::mesh::{Attempt, Outcome};
 use crate::registry::{self, Method};
+use crate::rpc::details::{DETAILS, defuse};
 use crate::rpc::heads::Heads;
 use crate::rpc::status;
 use crate::tenancy::Permit;
-use base64::Engine as _;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
@@ -32,22 +31,6 @@ pub(in crate::rpc) const BEGAN: &str = "collector-began";
 /// How long after the head of an answer with one reply all of it has come. 5 s: a node sends both at once, and the largest
 /// reply takes as long at 7 Mbit/s.
 const SILENCE: Duration = Duration::from_secs(5);
-
-/// Base64 as gRPC writes it: padded or not.
-const ANY_PADDING: GeneralPurpose = GeneralPurpose::new(
-    &base64::alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
-
-/// Where gRPC puts a status' details.
-const DETAILS: &str = "grpc-status-details-bin";
-
-/// Takes out of a peer's headers or trailers what tonic 0.14 panics on: details that are no base64.
-pub(super) fn defuse(headers: &mut HeaderMap) {
-    if headers.get_all(DETAILS).iter().any(|value| ANY_PADDING.decode(value.as_bytes()).is_err()) {
-        headers.remove(DETAILS);
-    }
-}
 
 /// What of a peer's headers or trailers is passed on: how the call ended, and the receipt.
 fn clean(headers: &HeaderMap) -> HeaderMap {

@@ -1,9 +1,9 @@
 //! How a call ended, in Connect's words. Source: connectrpc.com/docs/protocol, Error Codes, Error and EndStreamResponse.
 
 use super::super::CHALLENGE;
+use crate::rpc::details;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
@@ -12,12 +12,6 @@ use prost::Message as _;
 use serde_json::{Map, Value, json};
 use tonic::body::Body;
 use tonic::{Code, Status};
-
-/// Base64 as gRPC writes it: padded or not.
-const ANY_PADDING: GeneralPurpose = GeneralPurpose::new(
-    &base64::alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
 
 /// Connect's name of a code and the HTTP status of a unary answer.
 fn named(code: Code) -> (&'static str, StatusCode) {
@@ -47,13 +41,12 @@ fn named(code: Code) -> (&'static str, StatusCode) {
 ///
 /// Details that are no base64 are left out: tonic would panic on them, and metadata may come from guests.
 pub(super) fn status_of(headers: &HeaderMap) -> Option<Status> {
-    let details = headers.get("grpc-status-details-bin");
-    if details.is_some_and(|details| ANY_PADDING.decode(details.as_bytes()).is_err()) {
-        let mut rest = headers.clone();
-        rest.remove("grpc-status-details-bin");
-        return Status::from_header_map(&rest);
+    if details::are_sound(headers) {
+        return Status::from_header_map(headers);
     }
-    Status::from_header_map(headers)
+    let mut rest = headers.clone();
+    details::defuse(&mut rest);
+    Status::from_header_map(&rest)
 }
 
 /// The `Error` object of a status.
