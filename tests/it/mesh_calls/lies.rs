@@ -230,6 +230,7 @@ async fn m06_a_dispatch_that_is_answered_with_something_else() {
     liar.says(grpc(vec![bytes(framed(b"\x0a\x02\xff\xff")), fine()]));
     let refused = stub.call("Echo", json!({})).await.unwrap_err();
     assert_eq!(verdict(&refused), (ODD.0, ODD.1.into()), "{refused:?}");
+    assert_eq!(peer_of(&a).await.calls.unwrap().unusable, 8);
     // Somebody else's answer than of the one that was asked.
     let asked = || pb::DispatchRequest { target_collector_id: "b".into(), ..call() };
     liar.says(grpc(vec![bytes(framed(&answer("c", good()))), fine()]));
