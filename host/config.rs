@@ -209,6 +209,7 @@ impl Config {
             authorities: named(&tls.client_ca),
             certificate: named(&mesh.certificate) || named(&tls.certificate),
             asks: self.auth.is_required(),
+            insecure: self.server.insecure,
         }
     }
 

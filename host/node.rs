@@ -336,6 +336,7 @@ fn peer_files(mesh: &mesh::Config, server: &rpc::Config) -> Option<PeerFiles> {
         certificate: or(&mesh.certificate, &server.tls.certificate),
         key: or(&mesh.key, &server.tls.key),
         ca: or(&mesh.ca, &server.tls.client_ca),
+        crl: or(&mesh.crl, &server.tls.client_crl),
     })
 }
 

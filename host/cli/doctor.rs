@@ -5,7 +5,7 @@
 
 use super::output::Output;
 use super::peer;
-use super::serve::Settings;
+use super::serve::NodeArgs;
 use crate::config::{Config, Origin, leaves};
 use crate::exec::{Allowance, Native, Report, survey, wasm};
 use anyhow::bail;
@@ -18,7 +18,7 @@ use std::fmt::Write as _;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    settings: Settings,
+    node: NodeArgs,
 }
 
 /// What was found.
@@ -44,7 +44,7 @@ struct Limit {
 }
 
 pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<()> {
-    let (config, origins) = args.settings.load_with_origins()?;
+    let (config, origins) = args.node.load_with_origins()?;
     let limits = leaves(&toml::Table::try_from(&config)?);
     let limits = limits.into_iter().map(|(key, value)| Limit { origin: origins.of(&key), key, value });
     let findings = Findings::of(&config, limits.collect()).await;

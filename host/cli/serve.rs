@@ -5,7 +5,7 @@ use super::guest::Ui;
 use super::output::Output;
 use super::place::{NAMESPACE, NODE};
 use super::watch::Watch;
-use crate::config::{Config, ConfigError, Origins};
+use crate::config::{Config, ConfigError, Origin, Origins};
 use crate::node::Node;
 use crate::telemetry;
 use serde_json::json;
@@ -56,9 +56,9 @@ impl Settings {
     }
 }
 
-/// `collector serve`
+/// What a node is started with.
 #[derive(Debug, clap::Args)]
-pub(super) struct ServeArgs {
+pub(super) struct NodeArgs {
     #[command(flatten)]
     settings: Settings,
     /// The data folder
@@ -67,9 +67,37 @@ pub(super) struct ServeArgs {
     /// Where to listen
     #[arg(long, value_name = "IP:PORT")]
     listen: Option<SocketAddr>,
-    /// Listen beyond loopback although connections are not encrypted, or nobody is asked who calls
+    /// Listen beyond loopback, and dial peers there, although connections are not encrypted or nobody is asked who calls
     #[arg(long)]
     insecure: bool,
+}
+
+impl NodeArgs {
+    /// The configuration in force.
+    fn load(self) -> Result<Config, ConfigError> {
+        self.load_with_origins().map(|(config, _)| config)
+    }
+
+    /// The same, and where each setting came from. Flags are settings like others, so that what is checked is what is used.
+    pub(super) fn load_with_origins(mut self) -> Result<(Config, Origins), ConfigError> {
+        let set = &mut self.settings.set;
+        set.extend(self.listen.map(|listen| format!("server.listen={listen}")));
+        set.extend(self.insecure.then(|| "server.insecure=true".to_owned()));
+        // Not as a setting: a folder may be called like a number.
+        let (mut config, mut origins) = self.settings.load_with_origins()?;
+        if let Some(data) = self.data {
+            config.data = data;
+            origins.note("data".to_owned(), Origin::Flag);
+        }
+        Ok((config, origins))
+    }
+}
+
+/// `collector serve`
+#[derive(Debug, clap::Args)]
+pub(super) struct ServeArgs {
+    #[command(flatten)]
+    node: NodeArgs,
     /// Print the configuration in force as TOML, and end
     #[arg(long)]
     print_config: bool,
@@ -120,14 +148,7 @@ fn quoted(path: &Path) -> String {
 }
 
 pub(super) async fn serve(args: ServeArgs, output: &Output) -> anyhow::Result<()> {
-    let mut config = args.settings.load()?;
-    if let Some(data) = args.data {
-        config.data = data;
-    }
-    if let Some(listen) = args.listen {
-        config.server.listen = listen;
-    }
-    config.server.insecure |= args.insecure;
+    let config = args.node.load()?;
     if args.print_config {
         output.answer(&toml::to_string(&config)?, &serde_json::to_value(&config)?);
         return Ok(());

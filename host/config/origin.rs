@@ -35,7 +35,7 @@ pub struct Origins(BTreeMap<String, Origin>);
 
 impl Origins {
     /// Notes that a layer sets `key` (`section.key`), over whatever was there.
-    pub(super) fn note(&mut self, key: String, origin: Origin) {
+    pub(crate) fn note(&mut self, key: String, origin: Origin) {
         self.0.insert(key, origin);
     }
 

@@ -20,6 +20,9 @@ pub struct Config {
     pub key: PathBuf,
     /// PEM file of authorities whose certificates peers show. Empty: `server.tls.client_ca`.
     pub ca: PathBuf,
+    /// PEM file of those authorities' revocation lists: no link to a peer whose certificate is on one. Empty:
+    /// `server.tls.client_crl`.
+    pub crl: PathBuf,
     /// Seconds that a link stays before it is made anew, beside the old one, and a third more until it is ended if it was
     /// not. 45, and no more: a certificate that is good no longer is of no use within a minute. The same on all collectors.
     pub link_s: u64,
@@ -33,7 +36,15 @@ const LINK_S_MAX: u64 = 45;
 impl Default for Config {
     fn default() -> Self {
         let none = PathBuf::new;
-        Self { id: String::new(), certificate: none(), key: none(), ca: none(), link_s: LINK_S_MAX, read_idle_s: 10 }
+        Self {
+            id: String::new(),
+            certificate: none(),
+            key: none(),
+            ca: none(),
+            crl: none(),
+            link_s: LINK_S_MAX,
+            read_idle_s: 10,
+        }
     }
 }
 
@@ -61,6 +72,8 @@ pub struct Ground {
     pub certificate: bool,
     /// Callers have to say who they are.
     pub asks: bool,
+    /// The operator says that the network is safe: `--insecure`.
+    pub insecure: bool,
 }
 
 /// A setting that cannot be kept.
@@ -162,8 +175,8 @@ impl Entry {
 mod tests {
     use super::*;
 
-    const PLAIN: Ground = Ground { tls: false, authorities: false, certificate: false, asks: false };
-    const TLS: Ground = Ground { tls: true, authorities: true, certificate: true, asks: true };
+    const PLAIN: Ground = Ground { tls: false, authorities: false, certificate: false, asks: false, insecure: true };
+    const TLS: Ground = Ground { tls: true, authorities: true, certificate: true, asks: true, insecure: false };
 
     fn entry(address: &str, identity: &str) -> Entry {
         Entry { address: address.into(), identity: identity.into(), allows: vec!["acme:invoker".parse().unwrap()] }
@@ -187,6 +200,22 @@ mod tests {
         ] {
             assert!(says(std::slice::from_ref(&pinned), ground).contains(wanted), "{wanted}");
             assert_eq!(says(&[], ground), "", "without peers nothing is needed");
+        }
+    }
+
+    #[test]
+    fn m07_nothing_goes_in_clear_to_another_machine_unless_the_operator_says_so() {
+        let strict = Ground { insecure: false, ..PLAIN };
+        let near = ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1", "localhost:1"];
+        let far = ["b.example:1", "10.0.0.1:1", "[fe80::1]:1", "localhost.example:1", "0.0.0.0:1"];
+        for address in near {
+            assert_eq!(says(&[entry(address, "")], strict), "", "{address}");
+        }
+        for address in far {
+            let refused = says(&[entry(address, "")], strict);
+            assert!(refused.starts_with("peers[0].address") && refused.contains("--insecure"), "{refused}");
+            assert_eq!(says(&[entry(address, "")], PLAIN), "", "{address}");
+            assert_eq!(says(&[entry(address, "spiffe://d/collector/b")], TLS), "", "{address}");
         }
     }
 

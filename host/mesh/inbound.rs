@@ -251,7 +251,7 @@ mod tests {
             allows: vec!["acme:invoker".parse().unwrap()],
             ..Entry::default()
         };
-        let ground = Ground { tls: false, authorities: false, certificate: false, asks: false };
+        let ground = Ground { tls: false, authorities: false, certificate: false, asks: false, insecure: true };
         let peers = Peers::configured(&[entry("127.0.0.1:1"), entry("127.0.0.1:2")], ground);
         let policy = peers.find_by_address("127.0.0.1:1").unwrap();
         let (own, peer) = ("own".parse().unwrap(), "a".parse().unwrap());

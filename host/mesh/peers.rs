@@ -11,6 +11,7 @@ use crate::lifecycle::Lifecycle;
 use crate::store::{Store, StoreError, Write};
 use crate::tenancy::{BINDINGS_MAX, Binding, Permit, Refused, Verb};
 use arc_swap::ArcSwap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::sync::{Mutex, watch};
 
@@ -48,6 +49,13 @@ impl BadPeer {
     }
 }
 
+/// Whether nothing that goes to this `host:port` leaves the machine.
+fn is_on_this_machine(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host == "localhost" || ip.is_ok_and(|ip| ip.to_canonical().is_loopback())
+}
+
 /// The id in `spiffe://TRUST-DOMAIN/collector/ID`.
 fn named(identity: &str) -> Option<CollectorId> {
     let (domain, path) = identity.strip_prefix("spiffe://")?.split_once('/')?;
@@ -69,6 +77,11 @@ impl PeerPolicy {
         if !is_endpoint(&address) {
             return Err(BadPeer::new("address", "is not host:port"));
         }
+        if !ground.tls && !ground.insecure && !is_on_this_machine(&address) {
+            let problem = "is on another machine, and connections are not encrypted: set server.tls.certificate \
+                           (`collector peer init` makes one), or add --insecure if the network is safe";
+            return Err(BadPeer::new("address", problem));
+        }
         if allows.len() > BINDINGS_MAX {
             return Err(BadPeer::new("allows", format!("has more than {BINDINGS_MAX} entries")));
         }
@@ -88,9 +101,29 @@ impl PeerPolicy {
         Ok(Self { address, identity, allows, name })
     }
 
+    /// Whether this node hands the peer calls of a namespace: only of those that the operator named for it.
+    pub fn shares(&self, namespace: &Namespace) -> bool {
+        !namespace.is_system() && self.allows.iter().any(|binding| binding.scope.covers(namespace))
+    }
+
+    /// Whether there may be a namespace in which this peer's calls can be handed to that one.
+    pub fn meets(&self, other: &Self) -> bool {
+        let mut scopes = self.allows.iter().map(|binding| &binding.scope);
+        scopes.any(|scope| other.allows.iter().any(|binding| binding.scope.meets(scope)))
+    }
+
     /// Whether the peer may do `verb` in `namespace` here, on behalf of somebody who may.
     pub fn lets(&self, namespace: &Namespace, verb: Verb) -> bool {
         !namespace.is_system() && self.allows.iter().any(|binding| binding.allows(namespace, verb))
+    }
+}
+
+#[cfg(test)]
+impl PeerPolicy {
+    /// Of a peer that may call everything.
+    pub(crate) fn open() -> Arc<Self> {
+        let allows = vec!["*:invoker".parse().unwrap()];
+        Arc::new(Self { address: "127.0.0.1:1".into(), identity: None, allows, name: None })
     }
 }
 

@@ -15,7 +15,7 @@ use super::coalesce::{Coalesced, Turn};
 use super::identify::{Identify, Peer, Visitor};
 use super::incoming::Whole;
 use super::lifetime::{Activity, Lifetime, Running, tend};
-use super::tls::{Dialer, Tls, TlsError, Wire};
+use super::tls::{Dialer, Shown, Tls, TlsError, Wire};
 use super::web::Web;
 use super::{Config, Door, Load, edge, preface};
 use crate::lifecycle::Lifecycle;
@@ -217,11 +217,12 @@ impl Host {
                 None => Ok((Wire::Plain(stream), None)),
             }
         };
-        let (stream, certificate) = tokio::select! {
+        let (stream, shown) = tokio::select! {
             greeted = preface::greet(shaken, preface::PATIENCE) => greeted?,
             () = place.unwanted() => return Ok(()),
         };
         place.greeted();
+        let certificate = shown.as_ref().and_then(Shown::leaf);
         let visitor = self.identify.connection(Peer { address, certificate });
         let (activity, answers) = (Activity::default(), self.answers);
         let running = activity.clone();
@@ -232,7 +233,14 @@ impl Host {
         let (alone, turn) = (Alone::default(), Turn::default());
         let stream = TokioIo::new(Coalesced::new(stream, activity.clone(), turn.clone()));
         let connection = builder(self.streams, alone.clone()).serve_connection(stream, service).into_owned();
-        alone.drive(Box::pin(tend(connection, self.lifetime, &activity, &self.drain)), turn).await
+        let tended = Box::pin(tend(connection, self.lifetime, &activity, &self.drain));
+        match (&self.tls, &shown) {
+            (Some(tls), Some(shown)) => tokio::select! {
+                ended = alone.drive(tended, turn) => ended,
+                () = tls.revoked(shown) => Err("its certificate is good no longer".into()),
+            },
+            _ => alone.drive(tended, turn).await,
+        }
     }
 }
 

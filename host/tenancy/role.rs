@@ -81,6 +81,14 @@ impl Scope {
             Self::One(one) => one == namespace,
         }
     }
+
+    /// Whether there may be a namespace that both reach.
+    pub fn meets(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::One(one), Self::One(other)) => one == other,
+            _ => true,
+        }
+    }
 }
 
 impl fmt::Display for Scope {

@@ -192,6 +192,7 @@ async fn certified(home: &Path, said: &Value) -> Node {
     let mut config = Config::load(Some(&file), [], &[]).unwrap();
     let small = test_config();
     config.server.listen = said["address"].as_str().unwrap().parse().unwrap();
+    config.mesh.link_s = 2;
     (config.wasm, config.exec, config.data) = (small.wasm, small.exec, home.join(id));
     for peer in &mut config.peers {
         peer.allows = vec!["acme:invoker".parse().unwrap()];
@@ -219,6 +220,28 @@ async fn m07_init_makes_all_that_nodes_need_to_know_each_other() {
     assert_eq!((a.id(), b.id()), ("a", "b"));
     for node in [&a, &b] {
         until("the link", async || node.links().iter().all(|link| link.phase == Phase::Linked)).await;
+    }
+
+    // What is taken back ends links: those that it opened at once, those to it when they are made anew.
+    let revoke = |domain: &str, name: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_collector"));
+        command.args(["--json", "peer", "revoke", "--trust-domain", domain, "--out"]).arg(&folder).arg(name);
+        command.output().unwrap()
+    };
+    for (domain, name) in [("other.test", "b"), ("mesh.test", "z")] {
+        assert!(!revoke(domain, name).status.success(), "{domain} {name}");
+    }
+    for node in [&a, &b] {
+        assert!(node.links().iter().all(|link| link.phase == Phase::Linked));
+    }
+    for _ in 0..2 {
+        let done = revoke("mesh.test", "b");
+        assert!(done.status.success(), "{}", text(&done.stderr));
+        let said: Value = serde_json::from_slice(&done.stdout).unwrap();
+        assert_eq!(said["count"], 1, "once more changes nothing");
+    }
+    for node in [&a, &b] {
+        until("the end of the links", async || node.links().iter().all(|link| link.phase != Phase::Linked)).await;
     }
 
     // A node that comes later is signed by the same authority; nothing that is there is made again.

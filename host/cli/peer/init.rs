@@ -3,6 +3,7 @@
 //! The authority's key is needed for nothing but making more certificates: it belongs on no node.
 
 use super::super::output::Output;
+use super::revoke;
 use crate::domain::{CollectorId, is_endpoint};
 use anyhow::{Context as _, bail};
 use rcgen::{
@@ -50,7 +51,7 @@ pub(in crate::cli) struct Args {
 
 /// A name in lower case, as SPIFFE has it.
 #[derive(Debug, Clone)]
-struct TrustDomain(String);
+pub(super) struct TrustDomain(String);
 
 impl FromStr for TrustDomain {
     type Err = &'static str;
@@ -116,6 +117,7 @@ pub(super) fn run(args: &Args, output: &Output) -> anyhow::Result<()> {
         .create(out)
         .with_context(|| format!("cannot make {}", out.display()))?;
     let (authority, is_new) = authority(trust_domain, out)?;
+    revoke::begin(out, &authority)?;
     for node in nodes {
         certify(node, args, &authority)?;
     }
@@ -131,7 +133,11 @@ pub(super) fn run(args: &Args, output: &Output) -> anyhow::Result<()> {
     for (node, config) in &configs {
         let [certificate, key] = files(&out, &node.id);
         let (certificate, key) = (certificate.display(), key.display());
-        let _ = write!(text, "\n# {}: copy {certificate}, {key} and {AUTHORITY} to it, and paste\n{config}", node.id);
+        let _ = write!(
+            text,
+            "\n# {}: copy {certificate}, {key}, {AUTHORITY} and {AUTHORITY_LIST} to it, and paste\n{config}",
+            node.id
+        );
     }
     let value = json!({
         "authority": out.join(AUTHORITY),
@@ -154,15 +160,17 @@ pub(super) fn run(args: &Args, output: &Output) -> anyhow::Result<()> {
 
 const AUTHORITY: &str = "ca.pem";
 const AUTHORITY_KEY: &str = "ca.key.pem";
+/// What it has taken back.
+pub(super) const AUTHORITY_LIST: &str = "ca.crl.pem";
 
-fn files(out: &Path, id: &CollectorId) -> [PathBuf; 2] {
+pub(super) fn files(out: &Path, id: &CollectorId) -> [PathBuf; 2] {
     [out.join(format!("{id}.pem")), out.join(format!("{id}.key.pem"))]
 }
 
 /// The authority of the folder, made if there is none.
 ///
 /// * returns: besides, whether it is new.
-fn authority(domain: &TrustDomain, out: &Path) -> anyhow::Result<(Issuer<'static, KeyPair>, bool)> {
+pub(super) fn authority(domain: &TrustDomain, out: &Path) -> anyhow::Result<(Issuer<'static, KeyPair>, bool)> {
     let (certificate, key) = (out.join(AUTHORITY), out.join(AUTHORITY_KEY));
     let mut params = CertificateParams::new(Vec::new())?;
     params.distinguished_name.push(DnType::CommonName, format!("collectors of {}", domain.0));
@@ -223,11 +231,11 @@ fn certify(node: &Node, args: &Args, authority: &Issuer<'static, KeyPair>) -> an
     write(&certificate, &made.pem(), 0o644)
 }
 
-fn days(count: u64) -> u32 {
+pub(super) fn days(count: u64) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-fn read(path: &Path) -> anyhow::Result<Zeroizing<String>> {
+pub(super) fn read(path: &Path) -> anyhow::Result<Zeroizing<String>> {
     let mut content = Zeroizing::new(String::new());
     let file = std::fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
     file.take(FILE_MAX).read_to_string(&mut content).with_context(|| format!("cannot read {}", path.display()))?;
@@ -246,6 +254,14 @@ fn write(path: &Path, content: &str, mode: u32) -> anyhow::Result<()> {
     file.sync_all().with_context(|| format!("cannot write {}", path.display()))
 }
 
+/// Puts a file in the place of another, at once.
+pub(super) fn replace(path: &Path, content: &str) -> anyhow::Result<()> {
+    let fresh = path.with_extension("new");
+    drop(std::fs::remove_file(&fresh)); // of a command that was cut off
+    write(&fresh, content, 0o644)?;
+    std::fs::rename(&fresh, path).with_context(|| format!("cannot write {}", path.display()))
+}
+
 /// What a node has to be told, as TOML.
 fn config(node: &Node, all: &[Node], domain: &TrustDomain, out: &Path) -> String {
     let [certificate, key] = files(out, &node.id);
@@ -253,12 +269,13 @@ fn config(node: &Node, all: &[Node], domain: &TrustDomain, out: &Path) -> String
     let port = node.address.rsplit_once(':').map_or("", |(_, port)| port);
     let mut text = format!(
         "[mesh]\nid = \"{}\"\n\n[server]\nlisten = \"0.0.0.0:{port}\"\nadvertised_address = \"{}\"\n\n[server.tls]\n\
-         certificate = {}\nkey = {}\nclient_ca = {}\n\n[auth]\nmode = \"required\"\n",
+         certificate = {}\nkey = {}\nclient_ca = {}\nclient_crl = {}\n\n[auth]\nmode = \"required\"\n",
         node.id,
         node.address,
         path(&certificate),
         path(&key),
         path(&out.join(AUTHORITY)),
+        path(&out.join(AUTHORITY_LIST)),
     );
     for peer in all.iter().filter(|peer| peer.id != node.id) {
         let _ = write!(

@@ -1,6 +1,7 @@
 //! `collector peer`: the collectors that a node is linked with.
 
 mod init;
+mod revoke;
 mod survey;
 
 pub(super) use survey::survey;
@@ -29,6 +30,8 @@ pub(super) enum Command {
     },
     /// Make an authority and a certificate for each node, and print the configuration of each
     Init(init::Args),
+    /// Take certificates of nodes back, before their time is up
+    Revoke(revoke::Args),
 }
 
 /// `collector peer add`
@@ -52,6 +55,7 @@ pub(super) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
         Command::List(at) => list(&at, output).await,
         Command::Remove { at, address } => remove(&at, address, output).await,
         Command::Init(args) => init::run(&args, output),
+        Command::Revoke(args) => revoke::run(&args, output),
     }
 }
 

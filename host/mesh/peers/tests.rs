@@ -2,8 +2,8 @@ use super::*;
 use crate::store::SqliteStore;
 use crate::tenancy::{Caller, Tenancy};
 
-const PLAIN: Ground = Ground { tls: false, authorities: false, certificate: false, asks: false };
-const TLS: Ground = Ground { tls: true, authorities: true, certificate: true, asks: true };
+const PLAIN: Ground = Ground { tls: false, authorities: false, certificate: false, asks: false, insecure: true };
+const TLS: Ground = Ground { tls: true, authorities: true, certificate: true, asks: true, insecure: false };
 
 struct Place {
     store: Arc<dyn Store>,

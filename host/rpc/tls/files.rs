@@ -2,7 +2,7 @@
 
 use super::TlsError;
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -34,6 +34,19 @@ pub(super) fn roots(what: &'static str, path: &Path) -> Result<RootCertStore, Tl
         roots.add(certificate).map_err(|why| TlsError::Content { what, problem: why.to_string() })?;
     }
     Ok(roots)
+}
+
+/// What a file takes back of the authorities' certificates.
+pub(super) fn revoked(what: &'static str, path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    let pem = read(what, &open(what, path)?)?;
+    let odd = |problem: String| TlsError::Content { what, problem };
+    let found: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&pem).collect();
+    let found = found.map_err(|why| odd(format!("not a PEM file of revocation lists: {why}")))?;
+    // A file that was emptied by accident must not let everybody in again.
+    match found.is_empty() {
+        true => Err(odd("no revocation list in the file; it has to be PEM".to_owned())),
+        false => Ok(found),
+    }
 }
 
 /// The private key in a file that only its owner can read.

@@ -1,8 +1,9 @@
 //! TLS: the node's certificate, whose clients it believes, and the client side of the same.
 //!
-//! TLS 1.2 and 1.3 by rustls. Files are read again when they change, so a renewed certificate needs no restart:
-//! connections that are open keep what they began with, the next one gets the new. A change that does not load (a
-//! certificate that is there before its key) is logged and the old one stays.
+//! TLS 1.2 and 1.3 by rustls. Files are read again when they change, so a renewed certificate needs no restart: the next
+//! connection gets the new one. Those that are open keep what they began with, but for clients whose certificate is not
+//! good any more: they are cut. A change that does not load (a certificate that is there before its key) is logged and the
+//! old one stays.
 
 mod dial;
 mod files;
@@ -18,7 +19,7 @@ pub use wire::Wire;
 use super::BadSetting;
 use crate::lifecycle::Lifecycle;
 use arc_swap::ArcSwap;
-use rustls_pki_types::CertificateDer;
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 use self_signed::SelfSigned;
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -27,13 +28,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
-use tokio_rustls::rustls::server::{ServerSessionMemoryCache, WebPkiClientVerifier};
+use tokio_rustls::rustls::server::danger::ClientCertVerifier;
+use tokio_rustls::rustls::server::{ServerSessionMemoryCache, VerifierBuilderError, WebPkiClientVerifier};
 use tokio_rustls::rustls::{self, RootCertStore, ServerConfig};
 
-/// How often the files are looked at. 2 s: three calls of the system, and a renewal is in force before anybody asks.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How often the files are looked at. 500 ms: four calls of the system, and what is taken back is gone within a second.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How soon after its end a certificate's connection is cut. 10 s: a check takes a tenth of a millisecond, and of links a
+/// minute is asked.
+const EXPIRES_WITHIN: Duration = Duration::from_secs(10);
 /// Sessions that a client may resume. 1,024: as many as connections; each is some hundred bytes and a certificate.
 const SESSIONS: usize = 1_024;
 
@@ -47,6 +53,9 @@ pub struct TlsConfig {
     pub key: PathBuf,
     /// PEM file of authorities whose client certificates are believed. Empty: clients are not asked for any.
     pub client_ca: PathBuf,
+    /// PEM file of revocation lists of those authorities: certificates on them are refused, and connections of theirs cut,
+    /// within a second. Empty: nothing is taken back before its time.
+    pub client_crl: PathBuf,
     /// Whether clients may come without one, where there is a `client_ca`.
     pub client_certificates: ClientCertificates,
     /// Makes a certificate of its own and keeps it in the data folder: for development.
@@ -83,6 +92,9 @@ impl TlsConfig {
         }
         if client_ca && !self.is_on() {
             return bad("server.tls.client_ca", "needs server.tls.certificate or server.tls.self_signed");
+        }
+        if !client_ca && !self.client_crl.as_os_str().is_empty() {
+            return bad("server.tls.client_crl", "needs server.tls.client_ca, whose certificates it takes back");
         }
         if !client_ca && self.client_certificates == ClientCertificates::Required {
             return bad("server.tls.client_certificates", "needs server.tls.client_ca");
@@ -127,8 +139,30 @@ fn provider() -> Arc<CryptoProvider> {
 #[derive(Debug)]
 pub(super) struct Tls {
     sources: Sources,
-    current: ArcSwap<ServerConfig>,
+    current: ArcSwap<Loaded>,
     certificate: CertificateDer<'static>,
+    /// Counts changes of `current`.
+    renewed: watch::Sender<u64>,
+}
+
+/// What the files say.
+#[derive(Debug)]
+struct Loaded {
+    config: Arc<ServerConfig>,
+    /// Where clients are asked for certificates.
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
+    leaf: CertificateDer<'static>,
+}
+
+/// Certificates that a client showed and that were good: its own first, then those between it and its authority.
+#[derive(Debug)]
+pub(super) struct Shown(Vec<CertificateDer<'static>>);
+
+impl Shown {
+    /// Its own (DER).
+    pub(super) fn leaf(&self) -> Option<Arc<[u8]>> {
+        self.0.first().map(|leaf| Arc::from(leaf.as_ref()))
+    }
 }
 
 /// Where certificates come from.
@@ -137,6 +171,7 @@ struct Sources {
     certificate: PathBuf,
     key: PathBuf,
     client_ca: Option<PathBuf>,
+    client_crl: Option<PathBuf>,
     required: bool,
 }
 
@@ -154,14 +189,17 @@ impl Tls {
             true => self_signed::ensure(folder, names)?,
             false => (config.certificate.clone(), config.key.clone()),
         };
-        let client_ca = (!config.client_ca.as_os_str().is_empty()).then(|| config.client_ca.clone());
+        let named = |path: &PathBuf| (!path.as_os_str().is_empty()).then(|| path.clone());
+        let (client_ca, client_crl) = (named(&config.client_ca), named(&config.client_crl));
         let required = config.client_certificates == ClientCertificates::Required;
-        let sources = Sources { certificate, key, client_ca, required };
+        let sources = Sources { certificate, key, client_ca, client_crl, required };
         // Known to this process for the moment of its self-check; gone with the next reading of the files.
         let own = required.then(|| SelfSigned::new(&["collector-self-check".to_owned()])).transpose()?;
-        let (current, certificate) = sources.load(own.as_ref().map(|own| own.certificate.clone()))?;
+        let loaded = sources.load(own.as_ref().map(|own| own.certificate.clone()))?;
+        let certificate = loaded.leaf.clone();
         let dialer = Dialer::pinned(certificate.clone(), own)?;
-        Ok((Self { sources, current: ArcSwap::from_pointee(current), certificate }, dialer))
+        let (current, renewed) = (ArcSwap::from_pointee(loaded), watch::Sender::new(0));
+        Ok((Self { sources, current, certificate, renewed }, dialer))
     }
 
     /// The certificate that the node began with, as its file has it.
@@ -172,11 +210,35 @@ impl Tls {
     /// Shakes hands.
     ///
     /// * cancel: the connection is gone.
-    pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<(Wire, Option<Arc<[u8]>>)> {
-        let stream = TlsAcceptor::from(self.current.load_full()).accept(stream).await?;
-        let leaf = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-        let leaf = leaf.map(|leaf| Arc::from(leaf.as_ref()));
-        Ok((Wire::Tls(Box::new(stream.into())), leaf))
+    pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<(Wire, Option<Shown>)> {
+        let config = Arc::clone(&self.current.load().config);
+        let stream = TlsAcceptor::from(config).accept(stream).await?;
+        let chain = stream.get_ref().1.peer_certificates();
+        let shown = chain.map(|chain| Shown(chain.iter().map(|one| one.clone().into_owned()).collect()));
+        Ok((Wire::Tls(Box::new(stream.into())), shown))
+    }
+
+    /// Waits until what a client showed is good no longer: it was taken back, its authority is believed no more, or its time
+    /// is up.
+    pub(super) async fn revoked(&self, shown: &Shown) {
+        let mut renewed = self.renewed.subscribe();
+        loop {
+            // Marked as seen before looking, so that a change meanwhile is looked at, too.
+            renewed.mark_unchanged();
+            if !self.is_good(shown) {
+                return;
+            }
+            // Whichever it was, it is looked at again.
+            drop(tokio::time::timeout(EXPIRES_WITHIN, renewed.changed()).await);
+        }
+    }
+
+    fn is_good(&self, Shown(chain): &Shown) -> bool {
+        let current = self.current.load();
+        match (&current.verifier, &chain[..]) {
+            (Some(verifier), [leaf, rest @ ..]) => verifier.verify_client_cert(leaf, rest, UnixTime::now()).is_ok(),
+            _ => false,
+        }
     }
 
     /// Reads the files again whenever one of them changed, until the node drains.
@@ -202,9 +264,10 @@ impl Tls {
 
     fn renew(&self) {
         match self.sources.load(None) {
-            Ok((config, certificate)) => {
-                self.current.store(Arc::new(config));
-                let same = certificate == self.certificate;
+            Ok(loaded) => {
+                let same = loaded.leaf == self.certificate;
+                self.current.store(Arc::new(loaded));
+                self.renewed.send_modify(|count| *count += 1);
                 tracing::info!(same, "certificates were read again");
             }
             Err(why) => tracing::warn!(%why, "changed certificates cannot be used; the old ones stay"),
@@ -214,7 +277,7 @@ impl Tls {
 
 impl Sources {
     /// * `own`: a client's certificate to believe besides.
-    fn load(&self, own: Option<CertificateDer<'static>>) -> Result<(ServerConfig, CertificateDer<'static>), TlsError> {
+    fn load(&self, own: Option<CertificateDer<'static>>) -> Result<Loaded, TlsError> {
         let (certificate, key) = ("server.tls.certificate", "server.tls.key");
         let chain = files::certificates(certificate, &self.certificate)?;
         let problem = |problem: rustls::Error| TlsError::Content { what: certificate, problem: problem.to_string() };
@@ -222,8 +285,8 @@ impl Sources {
         let key = files::key(key, &self.key)?;
         let builder = ServerConfig::builder_with_provider(provider());
         let builder = builder.with_safe_default_protocol_versions().map_err(problem)?;
-        let builder = match &self.client_ca {
-            None => builder.with_no_client_auth(),
+        let (builder, verifier) = match &self.client_ca {
+            None => (builder.with_no_client_auth(), None),
             Some(path) => {
                 let what = "server.tls.client_ca";
                 let mut roots = files::roots(what, path)?;
@@ -231,25 +294,33 @@ impl Sources {
                 if let Some(own) = own {
                     roots.add(own).map_err(|why| odd(why.to_string()))?;
                 }
-                builder.with_client_cert_verifier(self.verifier(roots).map_err(|why| odd(why.to_string()))?)
+                let verifier = self.verifier(roots, self.revoked()?).map_err(|why| odd(why.to_string()))?;
+                (builder.with_client_cert_verifier(Arc::clone(&verifier)), Some(verifier))
             }
         };
         let mut config = builder.with_single_cert(chain, key).map_err(problem)?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
-        Ok((config, leaf))
+        Ok(Loaded { config: Arc::new(config), verifier, leaf })
     }
 
     fn verifier(
         &self,
         roots: RootCertStore,
-    ) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, rustls::server::VerifierBuilderError> {
+        revoked: Vec<CertificateRevocationListDer<'static>>,
+    ) -> Result<Arc<dyn ClientCertVerifier>, VerifierBuilderError> {
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+        // An authority without a list takes nothing back.
+        let verifier = verifier.with_crls(revoked).allow_unknown_revocation_status();
         if self.required { verifier.build() } else { verifier.allow_unauthenticated().build() }
     }
 
+    fn revoked(&self) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+        self.client_crl.as_ref().map_or(Ok(Vec::new()), |path| files::revoked("server.tls.client_crl", path))
+    }
+
     fn stamp(&self) -> Stamp {
-        let files = [Some(&self.certificate), Some(&self.key), self.client_ca.as_ref()];
+        let files = [Some(&self.certificate), Some(&self.key), self.client_ca.as_ref(), self.client_crl.as_ref()];
         let stamp = |path: &PathBuf| {
             let about = std::fs::metadata(path).ok()?;
             Some((about.modified().ok()?, about.len(), about.ino()))
@@ -280,6 +351,7 @@ mod tests {
             (TlsConfig { certificate: PathBuf::new(), ..pair.clone() }, "server.tls.certificate"),
             (TlsConfig { self_signed: true, ..pair.clone() }, "server.tls.self_signed"),
             (TlsConfig { client_ca: all.client_ca.clone(), ..none }, "server.tls.client_ca"),
+            (TlsConfig { client_crl: all.client_ca.clone(), ..pair.clone() }, "server.tls.client_crl"),
             (TlsConfig { client_certificates: required, ..pair }, "server.tls.client_certificates"),
         ] {
             assert_eq!(bad.check().unwrap_err().key, key);

@@ -7,12 +7,13 @@ use super::dial::{Judge, Judged, versions};
 use super::{Dialer, TlsError, Wire, files, provider};
 use crate::tenancy;
 use http::Uri;
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio_rustls::rustls::client::verify_server_cert_signed_by_trust_anchor;
-use tokio_rustls::rustls::server::ParsedCertificate;
+use tokio_rustls::rustls::server::danger::ClientCertVerifier;
+use tokio_rustls::rustls::server::{ParsedCertificate, VerifierBuilderError, WebPkiClientVerifier};
 use tokio_rustls::rustls::{CertificateError, Error, RootCertStore};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
@@ -25,6 +26,8 @@ pub struct PeerFiles {
     pub key: PathBuf,
     /// Authorities of the peers' certificates.
     pub ca: PathBuf,
+    /// What those have taken back; empty: nothing.
+    pub crl: PathBuf,
 }
 
 /// Makes connections to peers. Clones make the same.
@@ -82,7 +85,12 @@ impl PeerFiles {
     fn dialer(&self, identity: String) -> Result<Dialer, TlsError> {
         let chain = files::certificates("mesh.certificate", &self.certificate)?;
         let key = files::key("mesh.key", &self.key)?;
-        let verifier = Judged(OnePeer { identity, roots: files::roots("mesh.ca", &self.ca)? });
+        let roots = files::roots("mesh.ca", &self.ca)?;
+        let revoked = match self.crl.as_os_str().is_empty() {
+            true => Vec::new(),
+            false => files::revoked("mesh.crl", &self.crl)?,
+        };
+        let verifier = Judged(OnePeer::new(identity, roots, revoked)?);
         let builder = versions()?.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
         let odd = |why: Error| TlsError::Content { what: "mesh.certificate", problem: why.to_string() };
         Ok(Dialer::of(builder.with_client_auth_cert(chain, key).map_err(odd)?))
@@ -103,7 +111,23 @@ pub(in crate::rpc) fn identity(der: &[u8]) -> Option<String> {
 #[derive(Debug)]
 struct OnePeer {
     identity: String,
-    roots: RootCertStore,
+    roots: Arc<RootCertStore>,
+    /// Knows what was taken back. Peers show one certificate at both ends, so that it is good for a client, too.
+    revoked: Arc<dyn ClientCertVerifier>,
+}
+
+impl OnePeer {
+    fn new(
+        identity: String,
+        roots: RootCertStore,
+        revoked: Vec<CertificateRevocationListDer<'static>>,
+    ) -> Result<Self, TlsError> {
+        let roots = Arc::new(roots);
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), provider());
+        let verifier = verifier.with_crls(revoked).allow_unknown_revocation_status().build();
+        let odd = |why: VerifierBuilderError| TlsError::Content { what: "mesh.crl", problem: why.to_string() };
+        Ok(Self { identity, roots, revoked: verifier.map_err(odd)? })
+    }
 }
 
 impl Judge for OnePeer {
@@ -116,6 +140,7 @@ impl Judge for OnePeer {
         let parsed = ParsedCertificate::try_from(leaf)?;
         let algorithms = provider().signature_verification_algorithms.all;
         verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, intermediates, now, algorithms)?;
+        self.revoked.verify_client_cert(leaf, intermediates, now)?;
         match identity(leaf) {
             Some(identity) if identity == self.identity => Ok(()),
             _ => Err(Error::InvalidCertificate(CertificateError::NotValidForName)),
@@ -151,7 +176,7 @@ mod tests {
         let (own, other) = (authority(), authority());
         let mut roots = RootCertStore::empty();
         roots.add(own.der().clone()).unwrap();
-        let verifier = Judged(OnePeer { identity: "spiffe://x/collector/b".into(), roots });
+        let verifier = Judged(OnePeer::new("spiffe://x/collector/b".into(), roots, Vec::new()).unwrap());
         let now = UnixTime::since_unix_epoch(Duration::from_secs(1_800_000_000));
         let name = ServerName::try_from("10.0.0.1").unwrap();
         let believes = |der: &CertificateDer<'_>| verifier.verify_server_cert(der, &[], &name, &[], now).is_ok();

@@ -1,6 +1,7 @@
 //! Who calls, and what they may do: nodes that ask.
 
 mod audited;
+mod certificates;
 mod cli;
 mod credentials;
 mod own;

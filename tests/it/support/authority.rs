@@ -1,11 +1,17 @@
 //! Certificates for tests, and who signs them.
 
 use collector::cli::Access;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, IsCa, KeyIdMethod, KeyPair,
+    RevokedCertParams, SanType, SerialNumber,
+};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 /// An authority, and the folder that its files are in.
 pub struct Authority {
@@ -20,7 +26,39 @@ impl Authority {
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("ca.pem"), issuer.pem()).unwrap();
-        Self { issuer, folder }
+        let authority = Self { issuer, folder };
+        authority.revoke(&[]);
+        authority
+    }
+
+    /// What it has taken back.
+    pub fn crl(&self) -> PathBuf {
+        self.folder.path().join("ca.crl.pem")
+    }
+
+    /// Takes these certificates back, and no others.
+    pub fn revoke(&self, certificates: &[&Path]) {
+        let revoked_certs = certificates.iter().map(|path| {
+            let der = CertificateDer::from_pem_file(path).unwrap();
+            let (_, parsed) = X509Certificate::from_der(&der).unwrap();
+            RevokedCertParams {
+                serial_number: SerialNumber::from_slice(parsed.raw_serial()),
+                revocation_time: rcgen::date_time_ymd(2026, 1, 1),
+                reason_code: None,
+                invalidity_date: None,
+            }
+        });
+        let list = CertificateRevocationListParams {
+            this_update: rcgen::date_time_ymd(2026, 1, 1),
+            next_update: rcgen::date_time_ymd(2100, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: revoked_certs.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let fresh = self.crl().with_extension("new");
+        std::fs::write(&fresh, list.signed_by(&self.issuer).unwrap().pem().unwrap()).unwrap();
+        std::fs::rename(fresh, self.crl()).unwrap();
     }
 
     pub fn ca(&self) -> PathBuf {
