@@ -8,7 +8,6 @@
 //! A few slots of a large pool are kept for namespaces that hold next to none: calls are not taken off their slots, so
 //! without these a newcomer would wait for another's slowest guest. But for these no slot is free while somebody waits.
 
-use super::ExecError;
 use crate::domain::Namespace;
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
@@ -29,16 +28,21 @@ const LINES_MAX: usize = 1_024;
 /// Which share of the slots is kept for newcomers. A sixteenth, of pools with 32 and more.
 const RESERVE: usize = 16;
 
+/// As many wait as may; a caller is told to try again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too many wait already; try again")]
+pub(crate) struct Full;
+
 /// Of a namespace where nobody says otherwise: all alike.
-pub(super) const WEIGHT: u32 = 1;
+pub(crate) const WEIGHT: u32 = 1;
 
 /// Places to run in, and the lines before them. Clones share them.
 #[derive(Debug, Clone)]
-pub(super) struct Slots(Arc<Mutex<Books>>);
+pub(crate) struct Slots(Arc<Mutex<Books>>);
 
 /// A place to run in, given back on drop.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(crate) struct Slot {
     slots: Slots,
     who: Namespace,
     since: Instant,
@@ -46,7 +50,7 @@ pub(super) struct Slot {
 }
 
 /// What came of asking.
-pub(super) enum Asked {
+pub(crate) enum Asked {
     /// There was one.
     Now(Slot),
     /// There will be.
@@ -55,11 +59,11 @@ pub(super) enum Asked {
 
 /// A place in a line, given up on drop.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(crate) struct Waiting {
     slots: Slots,
     who: Namespace,
     ticket: u64,
-    answer: oneshot::Receiver<Result<Slot, ExecError>>,
+    answer: oneshot::Receiver<Result<Slot, Full>>,
 }
 
 #[derive(Debug)]
@@ -82,19 +86,19 @@ struct Line {
     time: u64,
     /// What its calls held lately, in nanoseconds.
     usual: u64,
-    waiting: VecDeque<(u64, oneshot::Sender<Result<Slot, ExecError>>)>,
+    waiting: VecDeque<(u64, oneshot::Sender<Result<Slot, Full>>)>,
 }
 
 impl Slots {
     /// * `queue`: calls that may wait, all namespaces together. When it is full, a namespace with fewer in it than
-    ///   another takes the last place of the longest line, whose owner is `Busy`; else the newcomer is.
-    pub(super) fn new(count: usize, queue: usize) -> Self {
+    ///   another takes the last place of the longest line, whose owner is told `Full`; else the newcomer is.
+    pub(crate) fn new(count: usize, queue: usize) -> Self {
         let reserve = if count < 2 * RESERVE { 0 } else { count / RESERVE };
         Self::with_reserve(count, queue, reserve)
     }
 
     /// * `reserve`: slots that only namespaces with next to none get.
-    pub(super) fn with_reserve(count: usize, queue: usize, reserve: usize) -> Self {
+    pub(crate) fn with_reserve(count: usize, queue: usize, reserve: usize) -> Self {
         let books = Books {
             count,
             free: count,
@@ -110,9 +114,9 @@ impl Slots {
 
     /// Waits for a slot, unless too many wait already. Dropping what it returns gives the slot back.
     ///
-    /// * errors: `Busy`, also after it has waited.
+    /// * errors: `Full`, also after it has waited.
     /// * cancel: safe; the place in the line is given up.
-    pub(super) async fn take(&self, who: &Namespace, weight: u32) -> Result<Slot, ExecError> {
+    pub(crate) async fn take(&self, who: &Namespace, weight: u32) -> Result<Slot, Full> {
         match self.ask(who, weight)? {
             Asked::Now(slot) => Ok(slot),
             Asked::Later(waiting) => waiting.await,
@@ -121,8 +125,8 @@ impl Slots {
 
     /// Takes a slot or a place in the line.
     ///
-    /// * errors: `Busy`.
-    pub(super) fn ask(&self, who: &Namespace, weight: u32) -> Result<Asked, ExecError> {
+    /// * errors: `Full`.
+    pub(crate) fn ask(&self, who: &Namespace, weight: u32) -> Result<Asked, Full> {
         let mut books = self.books();
         books.line(who).weight = u64::from(weight.max(1));
         if books.may_take(who) {
@@ -139,7 +143,7 @@ impl Slots {
     }
 
     /// Slots that are taken.
-    pub(super) fn running(&self) -> usize {
+    pub(crate) fn running(&self) -> usize {
         let books = self.books();
         books.count.saturating_sub(books.free)
     }
@@ -181,16 +185,16 @@ impl Books {
     }
 
     /// Takes the last place of the longest line, if that has more in it than `who`'s would have.
-    fn make_room(&mut self, who: &Namespace) -> Result<(), ExecError> {
+    fn make_room(&mut self, who: &Namespace) -> Result<(), Full> {
         let own = self.lines.get(who).map_or(0, |line| line.waiting.len());
         let longest = self.lines.values_mut().max_by_key(|line| line.waiting.len() as u64 / line.weight);
         match longest.filter(|line| line.waiting.len() > own + 1).and_then(|line| line.waiting.pop_back()) {
             Some((_, last)) => {
                 self.waiting -= 1;
-                let _ = last.send(Err(ExecError::Busy)); // it can hold no slot
+                let _ = last.send(Err(Full)); // it can hold no slot
                 Ok(())
             }
-            None => Err(ExecError::Busy),
+            None => Err(Full),
         }
     }
 
@@ -231,11 +235,11 @@ impl Drop for Slot {
 }
 
 impl Future for Waiting {
-    type Output = Result<Slot, ExecError>;
+    type Output = Result<Slot, Full>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // The sender is dropped with an answer only.
-        Pin::new(&mut self.answer).poll(cx).map(|answer| answer.unwrap_or(Err(ExecError::Busy)))
+        Pin::new(&mut self.answer).poll(cx).map(|answer| answer.unwrap_or(Err(Full)))
     }
 }
 

@@ -11,6 +11,7 @@ mod data;
 pub mod dispatch;
 pub mod domain;
 pub mod exec;
+mod fair;
 pub mod files;
 mod guest_calls;
 pub mod lifecycle;

@@ -23,10 +23,11 @@ pub(super) struct Failed {
 }
 
 impl Failed {
-    /// A node says that another had the call, and was lost.
+    /// A node says that another had the call, and was lost. What was never begun anywhere says so.
     pub(super) fn is_peer_lost(&self) -> bool {
         let reason = self.status.get_details_error_info().map(|info| info.reason);
-        self.status.code() == Code::Unavailable && reason.as_deref() == Some("PEER_LOST")
+        let began = self.status.metadata().get("collector-began").is_none_or(|began| began != "no");
+        self.status.code() == Code::Unavailable && reason.as_deref() == Some("PEER_LOST") && began
     }
 }
 

@@ -4,7 +4,8 @@ use crate::Failure;
 use crate::options::Options;
 use crate::report::{Rounds, Row, Unit, micros};
 use collector::domain::{CollectorId, Namespace};
-use collector::mesh::{Change, Mesh, Offer, OfferedMethod, Peer, Served, Wanted};
+use collector::mesh::{Change, Mesh, Offer, OfferedMethod, Peer, PeerPolicy, Served, Wanted};
+use std::sync::Arc;
 use tokio::time::Instant;
 
 const SERVICES: usize = 1_000;
@@ -16,8 +17,10 @@ pub(super) fn rows(options: &Options) -> Result<Vec<Row>, Failure> {
     let (own, namespace): (CollectorId, Namespace) = ("own".parse()?, "bench".parse()?);
     let mesh = Mesh::new(own.clone());
     let names: Vec<String> = (0..SERVICES).map(|number| format!("shop.v1.Service{number}")).collect();
+    let allows = vec!["*:invoker".parse()?];
+    let policy = Arc::new(PeerPolicy { address: "127.0.0.1:1".into(), identity: None, allows, name: None });
     for number in 0..PEERS {
-        let peer = mesh.linked(Peer::new(format!("n{number}").parse()?, "127.0.0.1:1".into(), Vec::new()));
+        let peer = mesh.linked(Peer::new(format!("n{number}").parse()?, Arc::clone(&policy)));
         mesh.offered(&peer, names.iter().map(|name| Change::Put(offer(&namespace, name))).collect());
         if number % 10 == 0 {
             while let Some(mut attempt) = peer.attempt(Instant::now()) {

@@ -1,6 +1,7 @@
 //! Why a guest gave no answer.
 
 use crate::domain::{Exceeded, Receipt, some_of};
+use crate::fair::Full;
 use std::sync::Arc;
 
 /// A call that ran, or was to run, and gave no answer.
@@ -12,6 +13,18 @@ pub struct ExecFailure {
     pub error: ExecError,
     /// What the call used, if it got as far as an instance.
     pub receipt: Option<Box<Receipt>>,
+}
+
+impl From<Full> for ExecFailure {
+    fn from(full: Full) -> Self {
+        ExecError::from(full).into()
+    }
+}
+
+impl From<Full> for ExecError {
+    fn from(_: Full) -> Self {
+        Self::Busy
+    }
 }
 
 /// Why a guest gave no answer. The text of each is for the tenant; causes that name the host's insides are sources.

@@ -15,7 +15,6 @@ mod log;
 pub mod memexec;
 mod priority;
 mod sandbox;
-mod slots;
 mod stop;
 pub mod wasm;
 

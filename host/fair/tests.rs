@@ -18,7 +18,7 @@ fn later(slots: &Slots, who: &str) -> Waiting {
     }
 }
 
-fn served(waiting: &mut Waiting) -> Option<Result<Slot, ExecError>> {
+fn served(waiting: &mut Waiting) -> Option<Result<Slot, Full>> {
     waiting.now_or_never()
 }
 
@@ -28,10 +28,10 @@ fn the_queue_below_at_and_above_its_bound() {
     let _held = now(&slots, "a");
     let _first = later(&slots, "a");
     let second = later(&slots, "a");
-    assert!(matches!(slots.ask(&name("a"), 1), Err(ExecError::Busy)));
+    assert!(matches!(slots.ask(&name("a"), 1), Err(Full)));
     drop(second);
     let _third = later(&slots, "a");
-    assert!(matches!(Slots::new(0, 0).ask(&name("a"), 1), Err(ExecError::Busy)), "no line: at once");
+    assert!(matches!(Slots::new(0, 0).ask(&name("a"), 1), Err(Full)), "no line: at once");
 }
 
 #[test]
@@ -40,9 +40,9 @@ fn a_full_queue_makes_room_for_who_has_less_in_it() {
     let _held = now(&slots, "noisy");
     let mut noisy: Vec<_> = (0..3).map(|_| later(&slots, "noisy")).collect();
     let mut quiet = later(&slots, "quiet");
-    assert!(matches!(served(&mut noisy[2]), Some(Err(ExecError::Busy))), "the last place of the longest line");
+    assert!(matches!(served(&mut noisy[2]), Some(Err(Full))), "the last place of the longest line");
     assert!(served(&mut noisy[0]).is_none() && served(&mut noisy[1]).is_none() && served(&mut quiet).is_none());
-    assert!(matches!(slots.ask(&name("noisy"), 1), Err(ExecError::Busy)));
+    assert!(matches!(slots.ask(&name("noisy"), 1), Err(Full)));
 }
 
 #[test]

@@ -20,6 +20,7 @@ pub mod record;
 mod route;
 mod statement;
 mod topology;
+mod ways;
 
 pub use config::{BadSetting, Config, Entry, Ground};
 pub use counts::{Counts, Outcome, Tally};
@@ -31,6 +32,7 @@ pub use peers::{Added, BadPeer, PEERS_MAX, PeerError, PeerPolicy, Peers};
 pub use route::{Found, NoRoute, Wanted};
 pub use statement::{LINK_ID_BYTES, LINK_KEY_BYTES, LinkKey, Statement};
 pub use topology::{OFFERS_MAX, Topology};
+pub use ways::{Through, WAYS_MAX};
 
 /// Collectors that a call visits at most after the first. Source: semantics.md section 5.
 pub const HOPS_MAX: usize = 4;
@@ -116,6 +118,11 @@ impl Mesh {
         if !changes.is_empty() {
             self.change(|topology| topology.offered(peer, changes));
         }
+    }
+
+    /// A linked peer tells which collectors lie behind it: these, and no others.
+    pub fn told(&self, peer: &Arc<Peer>, ways: &[Through]) {
+        self.change(|topology| topology.told(peer, ways));
     }
 
     /// The link is gone. If there is a newer one to the same collector that stays.

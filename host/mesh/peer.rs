@@ -2,7 +2,8 @@
 
 use super::breaker::{Breaker, Pass};
 use super::counts::{Counts, Outcome};
-use crate::domain::{CollectorId, Namespace};
+use super::peers::PeerPolicy;
+use crate::domain::CollectorId;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -18,10 +19,8 @@ const HALF_LIFE: Duration = Duration::from_secs(10);
 pub struct Peer {
     /// Its id, as its certificate has it where there is one.
     pub id: CollectorId,
-    /// `host:port` under which it was dialled.
-    pub address: String,
-    /// Where both work, in this side's order.
-    pub namespaces: Vec<Namespace>,
+    /// What this node's operator says of it.
+    pub policy: Arc<PeerPolicy>,
     in_flight: AtomicUsize,
     breaker: Breaker,
     pace: Pace,
@@ -30,9 +29,9 @@ pub struct Peer {
 
 impl Peer {
     /// Of a link that came up.
-    pub fn new(id: CollectorId, address: String, namespaces: Vec<Namespace>) -> Self {
+    pub fn new(id: CollectorId, policy: Arc<PeerPolicy>) -> Self {
         let (in_flight, breaker, pace) = (AtomicUsize::new(0), Breaker::default(), Pace::new());
-        Self { id, address, namespaces, in_flight, breaker, pace, counts: Arc::default() }
+        Self { id, policy, in_flight, breaker, pace, counts: Arc::default() }
     }
 
     /// The same, counted here.
@@ -205,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_call_counts_until_it_is_over_and_fails_once() {
-        let peer = Arc::new(Peer::new("a".parse().unwrap(), "127.0.0.1:1".into(), Vec::new()));
+        let peer = Arc::new(Peer::new("a".parse().unwrap(), PeerPolicy::open()));
         let now = Instant::now();
         for calls in 0..5 {
             assert!(peer.is_healthy(now), "after {calls}");
@@ -226,7 +225,7 @@ mod tests {
 
     #[test]
     fn m06_a_first_word_with_nothing_after_it_is_no_answer() {
-        let peer = Arc::new(Peer::new("a".parse().unwrap(), "127.0.0.1:1".into(), Vec::new()));
+        let peer = Arc::new(Peer::new("a".parse().unwrap(), PeerPolicy::open()));
         let now = Instant::now();
         for calls in 0..5 {
             assert!(peer.is_healthy(now), "after {calls}");

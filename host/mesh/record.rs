@@ -3,7 +3,7 @@
 //! They say what the node knows; nothing is read from them but which collectors it knew before it was started again.
 
 use super::{Links, Phase};
-use crate::domain::{Namespace, now, timestamp};
+use crate::domain::{CollectorId, Namespace, now, timestamp};
 use crate::lifecycle::Lifecycle;
 use crate::store::{self, CHANGES_MAX, Change, Expect, Store, StoreError, Write};
 use prost::Message;
@@ -102,8 +102,37 @@ struct Inner {
     advertised: String,
     store: Arc<dyn Store>,
     links: Links,
-    callers: Mutex<HashMap<String, Caller>>,
+    callers: Mutex<Callers>,
     called: Notify,
+}
+
+/// Who called Connect, and who of them has links now.
+#[derive(Default)]
+struct Callers {
+    all: HashMap<String, Caller>,
+    links: HashMap<String, usize>,
+}
+
+/// A collector has a link to this one, until this is dropped.
+pub struct Presence {
+    records: Records,
+    id: String,
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        let mut callers = self.records.0.callers();
+        let left = callers.links.get_mut(&self.id).map_or(0, |count| {
+            *count = count.saturating_sub(1);
+            *count
+        });
+        if left == 0 {
+            callers.links.remove(&self.id);
+            callers.all.remove(&self.id);
+        }
+        drop(callers);
+        self.records.0.called.notify_one();
+    }
 }
 
 impl Records {
@@ -131,13 +160,21 @@ impl Records {
     /// Notes a Connect; it replaces what the same collector said before.
     pub fn connected(&self, caller: Caller) {
         let mut callers = self.0.callers();
-        if callers.len() >= RECORDS_MAX && !callers.contains_key(&caller.id) {
-            let oldest = callers.values().min_by_key(|one| one.at).map(|one| one.id.clone());
-            oldest.map(|id| callers.remove(&id));
+        let Callers { all, links } = &mut *callers;
+        if all.len() >= RECORDS_MAX && !all.contains_key(&caller.id) {
+            let others = all.values().filter(|one| !links.contains_key(&one.id));
+            let oldest = others.min_by_key(|one| one.at).map(|one| one.id.clone());
+            oldest.map(|id| all.remove(&id));
         }
-        callers.insert(caller.id.clone(), caller);
+        all.insert(caller.id.clone(), caller);
         drop(callers);
         self.0.called.notify_one();
+    }
+
+    /// A collector opened a link. When its last one has ended it is connected no more.
+    pub fn present(&self, id: &CollectorId) -> Presence {
+        *self.0.callers().links.entry(id.to_string()).or_default() += 1;
+        Presence { records: self.clone(), id: id.to_string() }
     }
 
     /// Writes what changed, at most once a second, until the node drains.
@@ -165,7 +202,7 @@ impl Records {
 }
 
 impl Inner {
-    fn callers(&self) -> MutexGuard<'_, HashMap<String, Caller>> {
+    fn callers(&self) -> MutexGuard<'_, Callers> {
         self.callers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -207,10 +244,15 @@ impl Inner {
             };
             kept.push(Kept::collector(collector, link.heard));
         }
-        for caller in self.callers().values() {
-            let at = Some(timestamp(caller.at));
+        // Signs of life come each second, and are told once in a while.
+        let lately = now() - now().rem_euclid(i64::try_from(ALIVE_EVERY.as_micros()).unwrap_or(i64::MAX));
+        let callers = self.callers();
+        for caller in callers.all.values() {
+            let is_there = callers.links.contains_key(&caller.id);
+            let heard = if is_there { caller.at.max(lately) } else { caller.at };
+            let (since, at) = (Some(timestamp(caller.at)), Some(timestamp(heard)));
             let labels = caller.labels.clone();
-            let metadata = Some(MetadataRecord { created_at: at, updated_at: at, labels });
+            let metadata = Some(MetadataRecord { created_at: since, updated_at: since, labels });
             let namespaces: Vec<String> = caller.namespaces.iter().map(ToString::to_string).collect();
             let connection = ConnectionRecord {
                 id: caller.connection.clone(),
@@ -221,7 +263,7 @@ impl Inner {
                 metadata: metadata.clone(),
                 last_activity: at,
             };
-            kept.push(Kept::connection(connection, caller.at));
+            kept.push(Kept::connection(connection, heard));
             if !direct.contains(&caller.id) {
                 let collector = CollectorRecord {
                     id: caller.id.clone(),
@@ -232,7 +274,7 @@ impl Inner {
                     metadata,
                     last_seen: at,
                 };
-                kept.push(Kept::collector(collector, caller.at));
+                kept.push(Kept::collector(collector, heard));
             }
         }
         kept

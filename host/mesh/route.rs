@@ -4,6 +4,7 @@
 //! (<https://brooker.co.za/blog/2012/01/17/two-random.html>): the best of all would get everybody's calls at once.
 
 use super::topology::Server;
+use super::ways::Way;
 use super::{HOPS_MAX, OfferedMethod, Peer, Served, Topology};
 use crate::domain::{CollectorId, Namespace};
 use std::sync::Arc;
@@ -36,14 +37,14 @@ pub struct Wanted<'a> {
 pub struct Found {
     /// To whom it is handed.
     pub peer: Arc<Peer>,
-    /// The method, as it is offered; `None` where a target was asked for that knows better.
+    /// The method, as it is offered; `None` where a target was asked for: it knows better.
     pub method: Option<OfferedMethod>,
 }
 
 /// Nobody gets it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoRoute {
-    /// The target is not linked, and on no known way.
+    /// The target is not linked, and on no known way that the namespace's calls may go.
     #[error("no connection to collector")]
     Unlinked,
     /// No peer has the service.
@@ -80,6 +81,8 @@ pub enum NoRoute {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Hindrance {
     NoMethod,
+    /// It is not trusted with the namespace.
+    Foreign,
     Visited,
     Hops,
     Away,
@@ -90,42 +93,71 @@ impl Topology {
     ///
     /// * `random`: another number each time.
     pub fn route(&self, wanted: &Wanted<'_>, now: Instant, random: u64) -> Result<Found, NoRoute> {
-        if let Some(target) = wanted.target
-            && let Some(peer) = self.peer(target)
-        {
-            return directly(peer, wanted, now);
+        if let Some(target) = wanted.target {
+            return self.towards(target, wanted, now, random);
         }
-        let none = || if wanted.target.is_some() { NoRoute::Unlinked } else { NoRoute::Nobody };
         let what = Served { namespace: wanted.namespace.clone(), service: wanted.service.into() };
         let mut all = self.servers(&what);
         if all.is_empty() && !wanted.service.contains('.') {
             all = match &self.meant(wanted.namespace, wanted.service)[..] {
-                [] => return Err(none()),
+                [] => return Err(NoRoute::Nobody),
                 [only] => self.servers(&Served { service: Arc::clone(only), ..what }),
                 several => return Err(ambiguous(wanted, several)),
             };
         }
-        if wanted.target.is_some_and(|target| !all.iter().any(|(peer, offer)| offer.server(&peer.id) == target)) {
-            return Err(none());
-        }
-        let (peer, offer) =
-            choose(all, wanted, now, random).ok_or_else(|| why_not(all, wanted, now).unwrap_or_else(none))?;
+        let hindrance = |server: &Server| hindrance(server, wanted, now);
+        let (peer, offer) = choose(all, hindrance, now, random).ok_or_else(|| why_not(all, hindrance, wanted))?;
         Ok(Found { peer: Arc::clone(peer), method: offer.method(wanted.method).cloned() })
+    }
+
+    /// Who hands a call on to `target`: itself if it is linked, else who is on a way to it. What it serves it knows better
+    /// than anybody.
+    fn towards(&self, target: &CollectorId, wanted: &Wanted<'_>, now: Instant, random: u64) -> Result<Found, NoRoute> {
+        let shares = |peer: &Arc<Peer>| peer.policy.shares(wanted.namespace);
+        let direct: [Way; 1];
+        let all = match self.peer(target) {
+            Some(peer) => {
+                direct = [(Arc::clone(peer), Arc::default())];
+                &direct[..]
+            }
+            None => self.ways(target),
+        };
+        if !all.iter().any(|(peer, _)| shares(peer)) {
+            return Err(NoRoute::Unlinked);
+        }
+        let hindrance = |(peer, through): &Way| match shares(peer) {
+            true => blocked(peer, through, wanted, now),
+            false => Some(Hindrance::Foreign),
+        };
+        let (peer, _) = choose(all, hindrance, now, random).ok_or_else(|| why_not(all, hindrance, wanted))?;
+        Ok(Found { peer: Arc::clone(peer), method: None })
     }
 }
 
-/// To a target that is linked: it knows better than anybody what it has.
-fn directly(peer: &Arc<Peer>, wanted: &Wanted<'_>, now: Instant) -> Result<Found, NoRoute> {
-    if wanted.visited.contains(&peer.id) {
-        return Err(NoRoute::Visited);
+/// A candidate: who would get the call, and how many would after it.
+trait Candidate {
+    fn peer(&self) -> &Arc<Peer>;
+    fn behind(&self) -> usize;
+}
+
+impl Candidate for Server {
+    fn peer(&self) -> &Arc<Peer> {
+        &self.0
     }
-    if wanted.visited.len() + 1 > HOPS_MAX {
-        return Err(NoRoute::Hops);
+
+    fn behind(&self) -> usize {
+        self.1.through.len()
     }
-    if wanted.tried.contains(&peer.id) || !peer.is_healthy(now) {
-        return Err(NoRoute::Away);
+}
+
+impl Candidate for Way {
+    fn peer(&self) -> &Arc<Peer> {
+        &self.0
     }
-    Ok(Found { peer: Arc::clone(peer), method: None })
+
+    fn behind(&self) -> usize {
+        self.1.len()
+    }
 }
 
 fn ambiguous(wanted: &Wanted<'_>, several: &[Arc<str>]) -> NoRoute {
@@ -133,54 +165,64 @@ fn ambiguous(wanted: &Wanted<'_>, several: &[Arc<str>]) -> NoRoute {
     NoRoute::Ambiguous { service: wanted.service.to_owned(), candidates }
 }
 
-fn choose<'a>(all: &'a [Server], wanted: &Wanted<'_>, now: Instant, random: u64) -> Option<&'a Server> {
-    let fits = |server: &Server| hindrance(server, wanted, now).is_none();
-    let nearest = all.first()?.1.through.len();
-    let near = all.partition_point(|(_, offer)| offer.through.len() == nearest);
+fn choose<T: Candidate>(
+    all: &[T],
+    hindrance: impl Fn(&T) -> Option<Hindrance>,
+    now: Instant,
+    random: u64,
+) -> Option<&T> {
+    let fits = |one: &&T| hindrance(*one).is_none();
+    let nearest = all.first()?.behind();
+    let near = all.partition_point(|one| one.behind() == nearest);
     let pick = |nth: u32| {
         let part = usize::try_from((random >> (16 * nth)) & 0xffff).unwrap_or_default();
-        all.get(part % near).filter(|server| fits(server))
+        all.get(part % near).filter(fits)
     };
     let mut picks = (0..PICKS).filter_map(pick);
     if let Some(one) = picks.next() {
-        let other = picks.find(|two| !Arc::ptr_eq(&two.0, &one.0));
+        let other = picks.find(|two| !Arc::ptr_eq(two.peer(), one.peer()));
         if near == 1 {
             return Some(one);
         }
         if let Some(other) = other {
-            return Some(if other.0.cost(now) < one.0.cost(now) { other } else { one });
+            return Some(if other.peer().cost(now) < one.peer().cost(now) { other } else { one });
         }
     }
-    all.iter().filter(|server| fits(server)).min_by_key(|(peer, offer)| (offer.through.len(), peer.cost(now)))
+    all.iter().filter(fits).min_by_key(|one| (one.behind(), one.peer().cost(now)))
 }
 
 fn hindrance((peer, offer): &Server, wanted: &Wanted<'_>, now: Instant) -> Option<Hindrance> {
-    if wanted.target.is_some_and(|target| offer.server(&peer.id) != target) || offer.method(wanted.method).is_none() {
-        return Some(Hindrance::NoMethod);
+    match offer.method(wanted.method) {
+        Some(_) => blocked(peer, &offer.through, wanted, now),
+        None => Some(Hindrance::NoMethod),
     }
+}
+
+/// What is wrong with a way.
+fn blocked(peer: &Peer, through: &[CollectorId], wanted: &Wanted<'_>, now: Instant) -> Option<Hindrance> {
     let is_back = |id: &CollectorId| id == wanted.own || wanted.visited.contains(id);
-    if is_back(&peer.id) || offer.through.iter().any(is_back) {
+    if is_back(&peer.id) || through.iter().any(is_back) {
         return Some(Hindrance::Visited);
     }
-    if wanted.visited.len() + 1 + offer.through.len() > HOPS_MAX {
+    if wanted.visited.len() + 1 + through.len() > HOPS_MAX {
         return Some(Hindrance::Hops);
     }
     let is_away = wanted.tried.contains(&peer.id) || !peer.is_healthy(now);
     is_away.then_some(Hindrance::Away)
 }
 
-/// What to say where nobody gets it: what the caller can do most about. `None`: there is nobody.
-fn why_not(all: &[Server], wanted: &Wanted<'_>, now: Instant) -> Option<NoRoute> {
-    let found: Vec<Hindrance> = all.iter().filter_map(|server| hindrance(server, wanted, now)).collect();
-    if found.is_empty() {
-        return None;
-    }
-    Some(match () {
+/// What to say where nobody gets it: what the caller can do most about.
+fn why_not<T>(all: &[T], hindrance: impl Fn(&T) -> Option<Hindrance>, wanted: &Wanted<'_>) -> NoRoute {
+    let found: Vec<Hindrance> = all.iter().filter_map(hindrance).collect();
+    match () {
         () if found.contains(&Hindrance::Away) => NoRoute::Away,
         () if found.contains(&Hindrance::Hops) => NoRoute::Hops,
         () if found.contains(&Hindrance::Visited) => NoRoute::Visited,
-        () => NoRoute::NoMethod { service: wanted.service.to_owned(), method: wanted.method.to_owned() },
-    })
+        () if found.contains(&Hindrance::NoMethod) => {
+            NoRoute::NoMethod { service: wanted.service.to_owned(), method: wanted.method.to_owned() }
+        }
+        () => NoRoute::Nobody,
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Who serves what.
 
-use super::{Change, HOPS_MAX, Offer, Peer, Served};
+use super::ways::{Through, WAYS_MAX, Way, Ways};
+use super::{Change, HOPS_MAX, Offer, Peer, PeerPolicy, Served};
 use crate::domain::{CollectorId, Namespace};
 use std::sync::Arc;
 
@@ -23,6 +24,8 @@ pub struct Topology {
     /// By the last segment of their names. Ordered sets: a peer may offer ten thousand that end alike, and take each back.
     short: imbl::HashMap<Served, imbl::OrdSet<Arc<str>>>,
     offers: imbl::HashMap<CollectorId, usize>,
+    /// To collectors that are not linked.
+    ways: Ways,
 }
 
 impl Topology {
@@ -65,6 +68,34 @@ impl Topology {
         self.services.iter().filter(|(what, _)| seen(&what.namespace)).filter_map(nearest).collect()
     }
 
+    /// Collectors that `asker` can reach through this one, whatever they serve: the ways behind this one, nearest first, the
+    /// shortest ways first, and at most 1,000.
+    ///
+    /// * `policy`: this node's for the asker. It is told of those alone that something of its can be handed to.
+    pub fn around(&self, asker: &CollectorId, policy: &PeerPolicy) -> Vec<Vec<CollectorId>> {
+        let near = self.peers.values().filter(|peer| peer.id != *asker && peer.policy.meets(policy));
+        let mut all: Vec<_> = near.map(|peer| vec![peer.id.clone()]).collect();
+        all.extend(
+            self.ways.beyond(asker, policy).filter(|way| !way.last().is_some_and(|id| self.peers.contains_key(id))),
+        );
+        all.sort_unstable_by(|one, other| (one.len(), one).cmp(&(other.len(), other)));
+        all.truncate(WAYS_MAX);
+        all
+    }
+
+    /// Ways to a collector that is not linked, the shortest first.
+    pub(super) fn ways(&self, target: &CollectorId) -> &[Way] {
+        self.ways.to(target)
+    }
+
+    pub(super) fn told(&self, peer: &Arc<Peer>, ways: &[Through]) -> Self {
+        let mut next = self.clone();
+        if self.has(peer) {
+            next.ways.told(peer, ways);
+        }
+        next
+    }
+
     pub(super) fn with(&self, peer: Arc<Peer>) -> Self {
         let mut next = match self.peers.get(&peer.id) {
             Some(old) => self.without(&Arc::clone(old)),
@@ -81,6 +112,7 @@ impl Topology {
         }
         next.peers.remove(&peer.id);
         next.offers.remove(&peer.id);
+        next.ways.forget(peer);
         let theirs: Vec<Served> = self
             .services
             .iter()
@@ -164,7 +196,7 @@ mod tests {
     use super::*;
 
     fn peer(id: &str) -> Arc<Peer> {
-        Arc::new(Peer::new(id.parse().unwrap(), "127.0.0.1:1".into(), Vec::new()))
+        Arc::new(Peer::new(id.parse().unwrap(), PeerPolicy::open()))
     }
 
     fn offer(service: &str, version: u32) -> Offer {
@@ -229,6 +261,40 @@ mod tests {
         let topology = topology.without(&b).offered(&a, far(&["c", "d", "e"]));
         assert!(topology.beyond(&"z".parse().unwrap(), |_| true).is_empty(), "too far");
         assert!(topology.without(&a).beyond(&"z".parse().unwrap(), |_| true).is_empty());
+    }
+
+    #[test]
+    fn collectors_behind_a_peer_are_told_on_to_those_who_may_reach_them() {
+        let policy = |allows: &[&str]| {
+            let allows = allows.iter().map(|text| text.parse().unwrap()).collect();
+            Arc::new(PeerPolicy { address: "127.0.0.1:1".into(), identity: None, allows, name: None })
+        };
+        let linked = |id: &str, allows: &[&str]| Arc::new(Peer::new(id.parse().unwrap(), policy(allows)));
+        let way = |ids: &[&str]| ids.iter().map(|id| id.parse().unwrap()).collect::<Through>();
+        let (a, b) = (linked("a", &["acme:invoker"]), linked("b", &["*:reader"]));
+        let topology = Topology::default().with(Arc::clone(&a)).with(Arc::clone(&b));
+        let topology = topology.told(&a, &[way(&["c"]), way(&["c", "d"]), way(&["c", "d", "e"])]);
+        let told = |topology: &Topology, asker: &str, allows: &[&str]| {
+            let all = topology.around(&asker.parse().unwrap(), &policy(allows)).into_iter();
+            all.map(|way| way.iter().map(ToString::to_string).collect::<Vec<_>>().join(">")).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&topology, "z", &["*:invoker"]), ["a", "b", "a>c", "a>c>d"], "and not further than calls go");
+        assert_eq!(told(&topology, "z", &["rival:invoker"]), ["b"], "nothing of its goes to the other");
+        assert_eq!(told(&topology, "z", &[]), [""; 0]);
+        assert_eq!(told(&topology, "a", &["*:invoker"]), ["b"], "no way leads back");
+        assert_eq!(told(&topology, "c", &["*:invoker"]), ["a", "b"]);
+        let topology = topology.told(&b, &[way(&["d"])]).told(&a, &[way(&["c"]), way(&["c", "d"])]);
+        assert_eq!(told(&topology, "z", &["*:invoker"]), ["a", "b", "a>c", "b>d"], "the shortest of each");
+        let topology = topology.with(linked("d", &["*:invoker"]));
+        assert_eq!(told(&topology, "z", &["*:invoker"]), ["a", "b", "d", "a>c"], "a link is the shortest");
+        let topology = topology.without(&b).told(&b, &[way(&["e"])]);
+        assert!(topology.ways(&"e".parse().unwrap()).is_empty(), "of a link that is gone");
+        assert!(topology.without(&a).ways.is_empty());
+        let many: Vec<_> = (0..=WAYS_MAX).map(|n| way(&[&format!("n{n:04}")])).collect();
+        let topology = topology.told(&a, &many);
+        assert_eq!(topology.ways(&"n0999".parse().unwrap()).len(), 1);
+        assert!(topology.ways(&"n1000".parse().unwrap()).is_empty());
+        assert_eq!(topology.around(&"z".parse().unwrap(), &policy(&["*:invoker"])).len(), WAYS_MAX);
     }
 
     #[test]

@@ -11,7 +11,8 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("telemetry", vec!["domain"]),
         ("data", vec![]),
         ("net", vec!["domain"]),
-        ("exec", vec!["domain", "lifecycle"]),
+        ("fair", vec!["domain"]),
+        ("exec", vec!["domain", "fair", "lifecycle"]),
         ("tenancy", vec!["domain", "lifecycle", "store"]),
         ("store", vec!["domain"]),
         ("files", vec!["domain", "lifecycle", "store"]),
@@ -33,6 +34,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
                 "collections",
                 "mesh",
                 "net",
+                "fair",
             ],
         ),
         (

@@ -3,8 +3,8 @@
 use super::engine::{Engine, EngineError};
 use super::images::InUse;
 use crate::domain::Kind;
-use crate::exec::slots::Slot;
 use crate::exec::{BoxFuture, ExecError};
+use crate::fair::Slot;
 use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,

@@ -25,10 +25,10 @@ mod wire;
 pub use config::Config;
 
 use super::log::GuestLog;
-use super::slots::{Slot, Slots, WEIGHT};
 use super::stop::stoppable;
 use super::{Availability, BoxFuture, Code, ExecError, ExecFailure, Executor, Job, Streams, command};
 use crate::domain::{Kind, Limits, Namespace, Outcome, Receipt, Start};
+use crate::fair::{Slot, Slots, WEIGHT};
 use crate::lifecycle::Lifecycle;
 use engine::{Engine, PATIENCE};
 use host_config::{Purpose, body};

@@ -22,10 +22,10 @@ pub use config::Config;
 
 use super::command::Reply;
 use super::log::GuestLog;
-use super::slots::{Slot, Slots, WEIGHT};
 use super::stop::stoppable;
 use super::{Availability, BoxFuture, Code, ExecError, ExecFailure, Executor, Fact, Job, Origin, Streams};
 use crate::domain::{Deadline, Digest, Kind, Limits, NameError, Namespace, Outcome, Receipt, Start};
+use crate::fair::{Slot, Slots, WEIGHT};
 use crate::lifecycle::Lifecycle;
 use binaries::{Binaries, Binary};
 use bytes::Bytes;

@@ -34,10 +34,10 @@ pub(in crate::exec) use engine::compiling_engine;
 pub use imports::{Import, import};
 pub(in crate::exec) use store_file::name_of;
 
-use super::slots::{Slot, Slots};
 use super::stop::stoppable;
 use super::{BoxFuture, Code, ExecError, ExecFailure, Executor, Job, Streams};
 use crate::domain::{Accounts, Charge, Kind, Namespace, Outcome, Receipt, Unlimited};
+use crate::fair::{Slot, Slots};
 use crate::lifecycle::Lifecycle;
 use compile::Compiler;
 use invoke::{Invocation, Meter};

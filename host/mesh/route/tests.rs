@@ -1,4 +1,4 @@
-use super::super::{Change, Mesh, Offer};
+use super::super::{Change, Mesh, Offer, PeerPolicy, Through};
 use super::*;
 use crate::domain::Namespace;
 use proptest::prelude::*;
@@ -20,7 +20,7 @@ fn offer(service: &str, through: Vec<CollectorId>) -> Offer {
 }
 
 fn link(mesh: &Mesh, n: usize) -> Arc<Peer> {
-    mesh.linked(Peer::new(id(n), "127.0.0.1:1".into(), Vec::new()))
+    mesh.linked(Peer::new(id(n), PeerPolicy::open()))
 }
 
 fn serving(mesh: &Mesh, n: usize, service: &str) -> Arc<Peer> {
@@ -52,6 +52,14 @@ fn each_way_not_to_find_anybody_says_which_it_is() {
     assert!(matches!(mesh.route(&Wanted { method: "Put", ..base }), Err(NoRoute::NoMethod { .. })));
     let other = "other".parse().unwrap();
     assert_eq!(mesh.route(&Wanted { namespace: &other, ..base }).unwrap_err(), NoRoute::Nobody);
+    let rival: Namespace = "rival".parse().unwrap();
+    let shut = ["acme:invoker".parse().unwrap()].to_vec();
+    let shut = PeerPolicy { address: "127.0.0.1:1".into(), identity: None, allows: shut, name: None };
+    let _shut = mesh.linked(Peer::new(id(8), Arc::new(shut)));
+    let eighth = id(8);
+    assert!(mesh.route(&Wanted { target: Some(&eighth), ..base }).is_ok());
+    let foreign = Wanted { target: Some(&eighth), namespace: &rival, ..base };
+    assert_eq!(mesh.route(&foreign).unwrap_err(), NoRoute::Unlinked, "it has no business with that namespace");
     let visited = [one.clone()];
     assert_eq!(mesh.route(&Wanted { visited: &visited, ..base }).unwrap_err(), NoRoute::Visited);
     assert_eq!(
@@ -86,7 +94,19 @@ fn the_nearest_gets_the_call_and_a_target_behind_a_peer_is_reached() {
     let busy: Vec<_> = (0..100).map(|_| near.begin()).collect();
     assert!((0..50).all(|_| mesh.route(&base).unwrap().peer.id == id(2)));
     let target = id(3);
-    assert_eq!(mesh.route(&Wanted { target: Some(&target), ..base }).unwrap().peer.id, id(1));
+    mesh.told(&far, &[Through::from([id(3)])]);
+    for service in ["x.v1.S", "collector.CollectionService"] {
+        let wanted = Wanted { target: Some(&target), service, ..base };
+        assert_eq!(mesh.route(&wanted).unwrap().peer.id, id(1), "whatever it serves");
+    }
+    mesh.told(&near, &[Through::from([id(4), id(3)])]);
+    assert_eq!(mesh.route(&Wanted { target: Some(&target), ..base }).unwrap().peer.id, id(1), "the shortest way");
+    let (tried, three) = ([id(1)], [5, 6, 7].map(id));
+    let detour = Wanted { target: Some(&target), tried: &tried, ..base };
+    assert_eq!(mesh.route(&detour).unwrap().peer.id, id(2), "a longer way is better than none");
+    assert_eq!(mesh.route(&Wanted { visited: &three[..1], ..detour }).unwrap().peer.id, id(2), "the fourth");
+    assert_eq!(mesh.route(&Wanted { visited: &three[..2], ..detour }).unwrap_err(), NoRoute::Away);
+    assert_eq!(mesh.route(&Wanted { visited: &three, tried: &[], ..detour }).unwrap_err(), NoRoute::Hops);
     drop(busy);
     kill(&near);
     assert_eq!(mesh.route(&base).unwrap().peer.id, id(1), "a longer way is better than none");
@@ -135,6 +155,18 @@ fn graphs() -> impl Strategy<Value = Graph> {
 }
 
 impl Graph {
+    /// How many links lead from the first to `target` at least.
+    fn distance(&self, target: usize) -> Option<usize> {
+        let mut reached = HashSet::from([0]);
+        (0..self.nodes).find(|_| {
+            let is_there = reached.contains(&target);
+            let next: Vec<_> =
+                self.edges.iter().filter(|(from, _)| reached.contains(from)).map(|(_, to)| *to).collect();
+            reached.extend(next);
+            is_there
+        })
+    }
+
     /// What each node knows once all have told each other everything, round by round.
     fn told(&self) -> Vec<(Mesh, Vec<Arc<Peer>>)> {
         let meshes: Vec<Mesh> = (0..self.nodes).map(|n| Mesh::new(id(n))).collect();
@@ -155,6 +187,8 @@ impl Graph {
                     let said = if own { Some(offer("x.v1.S", Vec::new())) } else { beyond };
                     let change = said.map_or_else(|| Change::Remove(offer("x.v1.S", Vec::new()).what), Change::Put);
                     meshes[from].offered(peer, vec![change]);
+                    let around = meshes[*to].topology().around(&id(from), &PeerPolicy::open());
+                    meshes[from].told(peer, &around.into_iter().map(Through::from).collect::<Vec<_>>());
                 }
             }
         }
@@ -187,19 +221,21 @@ proptest! {
             let found = match topology.route(&base, now, random) {
                 Ok(found) => found,
                 Err(why) => {
-                    let fits = |server: &&Server| hindrance(server, &base, now).is_none();
                     let what = offer("x.v1.S", Vec::new()).what;
-                    let direct = target.as_ref().and_then(|target| topology.peer(target));
-                    prop_assert!(topology.servers(&what).iter().find(fits).is_none() || direct.is_some(), "{why}");
+                    let all = topology.servers(&what).iter();
+                    let fit = all.filter(|server| hindrance(server, &base, now).is_none()).count();
+                    prop_assert!(fit == 0 || target.is_some(), "{why}");
+                    let is_near = |target| graph.distance(target).is_some_and(|links| links <= HOPS_MAX);
+                    let lost = graph.dead.is_empty() && graph.target.is_some_and(is_near);
+                    prop_assert!(!lost, "a target that is near enough is found: {why}");
                     break;
                 }
             };
             prop_assert!(peers.iter().any(|peer| Arc::ptr_eq(peer, &found.peer)), "over a link");
             prop_assert!(found.peer.is_healthy(now), "never to one that is away");
             if let Some(target) = &target {
-                let leads = |(peer, offer): &Server| peer.id == found.peer.id && offer.server(&peer.id) == target;
-                let what = offer("x.v1.S", Vec::new()).what;
-                prop_assert!(found.peer.id == *target || topology.servers(&what).iter().any(leads), "towards the target");
+                let leads = topology.ways(target).iter().any(|(peer, _)| peer.id == found.peer.id);
+                prop_assert!(found.peer.id == *target || leads, "towards the target");
             }
             visited.push(mesh.own().clone());
             prop_assert!(!visited.contains(&found.peer.id), "no collector twice");

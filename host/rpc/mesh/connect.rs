@@ -75,7 +75,7 @@ impl Inner {
     fn shared(&self, caller: &Caller, policy: Option<&PeerPolicy>, theirs: Vec<Namespace>) -> Vec<Namespace> {
         let own = self.parts.registry.namespaces();
         let seen = |namespace: &Namespace| match policy {
-            Some(policy) => super::is_shared(policy, namespace),
+            Some(policy) => policy.shares(namespace),
             None => self.parts.tenancy.allows(caller, namespace, Verb::Discover),
         };
         theirs.into_iter().filter(|namespace| own.binary_search(namespace).is_ok() && seen(namespace)).collect()

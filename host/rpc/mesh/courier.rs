@@ -2,7 +2,7 @@
 
 use super::lines::{Lines, Lost};
 use crate::dispatch::placing::{Chunks, FetchError, Sources};
-use crate::domain::{BoxFuture, CollectorId, Digest, now, one_line};
+use crate::domain::{BoxFuture, CollectorId, Digest, Namespace, now, one_line};
 use crate::mesh::{LinkKey, Mesh, Statement};
 use crate::rpc::pb::mesh::v1 as pb;
 use crate::tenancy::{Permit, Principal, Tenancy, Verb, Verbs};
@@ -72,7 +72,8 @@ impl Courier {
 
     fn client(&self, peer: &CollectorId, permit: &Permit, path: &str) -> MeshClient<Stamped> {
         let statement = statement(&self.tenancy, self.mesh.own(), permit, path, &[]);
-        let line = Stamped { lines: self.lines.clone(), peer: peer.clone(), statement };
+        let (lines, peer, namespace) = (self.lines.clone(), peer.clone(), permit.namespace().clone());
+        let line = Stamped { lines, peer, namespace, statement };
         // The line puts its own address in the place of this one.
         MeshClient::with_origin(line, Uri::from_static("http://peer")).max_decoding_message_size(CHUNK + AROUND)
     }
@@ -154,6 +155,7 @@ fn is_lost(status: &Status) -> bool {
 struct Stamped {
     lines: Lines,
     peer: CollectorId,
+    namespace: Namespace,
     statement: Statement,
 }
 
@@ -167,7 +169,8 @@ impl tower::Service<HttpRequest<Body>> for Stamped {
     }
 
     fn call(&mut self, request: HttpRequest<Body>) -> Self::Future {
-        let (lines, peer, statement) = (self.lines.clone(), self.peer.clone(), self.statement.clone());
-        Box::pin(async move { lines.send(&peer, |key: &LinkKey| signed(&statement, key), request).await })
+        let (lines, peer, namespace) = (self.lines.clone(), self.peer.clone(), self.namespace.clone());
+        let statement = self.statement.clone();
+        Box::pin(async move { lines.send(&peer, &namespace, |key: &LinkKey| signed(&statement, key), request).await })
     }
 }

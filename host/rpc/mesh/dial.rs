@@ -8,7 +8,7 @@
 //! nothing depends on how long the other side keeps a connection.
 
 use super::conn::{Conn, Way};
-use super::known::{BEYOND_MAX, Known, is_shared};
+use super::known::{BEYOND_MAX, Known};
 use super::lines::Line;
 use super::{Inner, text};
 use crate::domain::{CollectorId, Namespace, now};
@@ -189,7 +189,7 @@ impl Task {
     async fn connect(&self, conn: &Conn) -> Result<Met, Ended> {
         let parts = &self.inner.parts;
         let ours = parts.registry.namespaces().into_iter();
-        let ours = ours.filter(|namespace| is_shared(&self.policy, namespace)).take(super::NAMESPACES_MAX);
+        let ours = ours.filter(|namespace| self.policy.shares(namespace)).take(super::NAMESPACES_MAX);
         let request = pb::ConnectRequest {
             address: parts.advertised.clone(),
             namespaces: ours.map(|namespace| namespace.to_string()).collect(),
@@ -198,7 +198,7 @@ impl Task {
         let mut client = CollectiveDispatcherClient::new(conn.clone()).max_decoding_message_size(EVENT_MAX);
         let met = client.connect(Request::new(request)).await?.into_inner();
         let namespaces = met.shared_namespaces.iter().filter_map(|name| name.parse().ok());
-        let namespaces = namespaces.filter(|namespace| is_shared(&self.policy, namespace));
+        let namespaces = namespaces.filter(|namespace| self.policy.shares(namespace));
         let connection = crate::domain::one_line(&met.connection_id, super::LABEL_MAX);
         let namespaces = namespaces.take(super::NAMESPACES_MAX).collect();
         Ok(Met { id: met.target_collector_id, connection, namespaces })
@@ -227,6 +227,7 @@ impl Task {
                         break;
                     }
                 }
+                Some(Event::Around(said)) => drop(offers.around(said).map_err(|why| odd(&why))?),
                 Some(Event::Beat(_)) => {}
                 Some(Event::Draining(_)) => return Err(Ended::Draining),
                 Some(Event::Hello(_)) | None => return Err(odd("no offers")),
@@ -257,11 +258,12 @@ impl Task {
             return Ended::Refused(problem.to_owned());
         };
         let Fresh { id, version, line, events, offers } = fresh;
-        let peer = Peer::new(id.clone(), self.policy.address.clone(), met.namespaces.clone());
+        let peer = Peer::new(id.clone(), Arc::clone(&self.policy));
         let peer = self.inner.parts.mesh.linked(peer.counted(Arc::clone(&self.way.counts)));
         self.way.counts.linked();
         self.inner.lines.put(id, Arc::clone(&line));
         self.inner.parts.mesh.offered(&peer, offers.all());
+        self.inner.parts.mesh.told(&peer, offers.ways());
         self.inner.parts.links.change(&self.policy.address, |link| {
             (link.peer, link.version) = (Some(peer.id.clone()), version);
             (link.connection, link.namespaces) = (met.connection, met.namespaces);
@@ -340,6 +342,12 @@ impl Up<'_> {
                 parts.links.change(address, |link| (link.offers, link.heard) = (offers, now()));
                 self.tell();
             }
+            Some(Event::Around(said)) => {
+                if self.offers.around(said).map_err(|why| odd(&why))? {
+                    parts.mesh.told(&self.peer, self.offers.ways());
+                }
+                parts.links.change(address, |link| link.heard = now());
+            }
             Some(Event::Beat(beat)) => {
                 parts.links.change(address, |link| (link.calls, link.heard) = (beat.calls, now()));
             }
@@ -358,8 +366,12 @@ impl Up<'_> {
         let old = std::mem::replace(&mut self.events, fresh.events);
         self.old = Some((old, Instant::now() + OVERLAP));
         let changes = self.offers.changes_to(&fresh.offers);
+        let is_around = self.offers.ways() != fresh.offers.ways();
         self.offers = fresh.offers;
         inner.parts.mesh.offered(&self.peer, changes);
+        if is_around {
+            inner.parts.mesh.told(&self.peer, self.offers.ways());
+        }
         let offers = self.offers.len();
         inner.parts.links.change(&self.task.policy.address, |link| link.offers = offers);
         self.tell();

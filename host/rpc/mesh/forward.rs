@@ -222,7 +222,8 @@ impl Forwarder {
         let parcel = Parcel { path, headers: travelling(&head.headers, errand.namespace()), payload };
         let (response, attempt) = inner.send(&errand, &parcel, deadline).await?;
         if server {
-            return reply::passing(response, inner.output_max, deadline, (attempt, held, errand.permit));
+            let Errand { types, permit, .. } = errand;
+            return reply::passing(response, (inner.output_max, types), deadline, (attempt, held, permit));
         }
         let mut answer = reply::of_peer(response, inner.output_max, deadline, attempt).await?;
         answer.check(known)?;
@@ -316,7 +317,7 @@ impl Inner {
         attempt: &mut Attempt,
     ) -> Result<Response<Body>, Handover> {
         let stamp = |key: &LinkKey| self.stamp(errand, parcel, key);
-        match self.lines.send(&found.peer.id, stamp, parcel.request(body, deadline)).await {
+        match self.lines.send(&found.peer.id, errand.namespace(), stamp, parcel.request(body, deadline)).await {
             Ok(response) => match reply::refusal(&response) {
                 None => Ok(response),
                 Some(status) => {

@@ -1,7 +1,7 @@
 //! What a peer offers over one link, as far as this node takes it.
 
 use crate::domain::{CollectorId, Digest, MethodName, Namespace, ServiceName};
-use crate::mesh::{Change, HOPS_MAX, OFFERS_MAX, Offer, OfferedMethod, PeerPolicy, Served};
+use crate::mesh::{Change, HOPS_MAX, OFFERS_MAX, Offer, OfferedMethod, PeerPolicy, Served, Through, WAYS_MAX};
 use crate::rpc::builtin::is_built_in;
 use crate::rpc::pb::mesh::v1 as pb;
 use std::collections::{BTreeSet, HashMap};
@@ -19,17 +19,13 @@ pub(super) struct Known {
     all: HashMap<Served, Offer>,
     methods: usize,
     beyond: BTreeSet<Namespace>,
-}
-
-/// Whether this node hands a peer calls of a namespace: only of those that the operator named for it.
-pub(super) fn is_shared(policy: &PeerPolicy, namespace: &Namespace) -> bool {
-    !namespace.is_system() && policy.allows.iter().any(|binding| binding.scope.covers(namespace))
+    ways: Vec<Through>,
 }
 
 impl Known {
     /// * `policy`: of this node for the peer.
     pub(super) fn new(policy: Arc<PeerPolicy>) -> Self {
-        Self { policy, all: HashMap::new(), methods: 0, beyond: BTreeSet::new() }
+        Self { policy, all: HashMap::new(), methods: 0, beyond: BTreeSet::new(), ways: Vec::new() }
     }
 
     /// How many services.
@@ -40,6 +36,29 @@ impl Known {
     /// Namespaces that it offered something in and has no business in; some of them.
     pub(super) fn beyond(&self) -> &BTreeSet<Namespace> {
         &self.beyond
+    }
+
+    /// Ways to collectors behind the peer.
+    pub(super) fn ways(&self) -> &[Through] {
+        &self.ways
+    }
+
+    /// Takes what the peer says of collectors behind it, and says whether that is new.
+    ///
+    /// * errors: what makes no sense in it; a peer that says such things is none.
+    pub(super) fn around(&mut self, said: pb::Around) -> Result<bool, String> {
+        let (mut ways, mut targets) = (Vec::new(), BTreeSet::new());
+        for way in said.ways.into_iter().take(WAYS_MAX) {
+            let through = way_of(&way.through)?;
+            let target = through.last().ok_or("a way that leads nowhere")?;
+            // The first is the shortest.
+            if targets.insert(target.clone()) {
+                ways.push(Through::from(through));
+            }
+        }
+        let is_new = self.ways != ways;
+        self.ways = ways;
+        Ok(is_new)
     }
 
     /// Takes what the peer says, and says what is new.
@@ -79,7 +98,7 @@ impl Known {
 
     fn is_wanted(&mut self, offer: &Offer) -> bool {
         let namespace = &offer.what.namespace;
-        if !is_shared(&self.policy, namespace) {
+        if !self.policy.shares(namespace) {
             if self.beyond.len() < BEYOND_MAX {
                 self.beyond.insert(namespace.clone());
             }
@@ -131,12 +150,15 @@ fn parse(offer: pb::Offer) -> Result<Offer, String> {
         "" => None,
         name => Some(name.parse().map_err(|_| "a deployment that is none")?),
     };
-    if offer.through.len() >= HOPS_MAX {
+    let through = way_of(&offer.through)?;
+    Ok(Offer { what, version: offer.version, digest, deployment, methods, through })
+}
+
+fn way_of(said: &[String]) -> Result<Vec<CollectorId>, String> {
+    if said.len() >= HOPS_MAX {
         return Err("a way that is longer than calls go".to_owned());
     }
-    let through = offer.through.iter().map(|id| id.parse::<CollectorId>().map_err(|_| "a collector that is none"));
-    let through = through.collect::<Result<_, _>>()?;
-    Ok(Offer { what, version: offer.version, digest, deployment, methods, through })
+    said.iter().map(|id| id.parse().map_err(|_| "a collector that is none".to_owned())).collect()
 }
 
 #[cfg(test)]
@@ -203,6 +225,25 @@ mod tests {
         };
         assert!(known.take(far(&["b", "c", "d"])).is_ok());
         assert!(known.take(far(&["b", "c", "d", "e"])).is_err() && known.take(far(&["b/c"])).is_err());
+    }
+
+    #[test]
+    fn m06_collectors_behind_a_peer_are_bounded_and_told_once() {
+        let mut known = Known::new(policy(&["*:invoker"]));
+        let around = |ways: &[&[&str]]| {
+            let way = |ids: &&[&str]| pb::Way { through: ids.iter().map(|id| (*id).to_owned()).collect() };
+            pb::Around { ways: ways.iter().map(way).collect() }
+        };
+        assert_eq!(known.around(around(&[&["b"], &["b", "c"], &["d", "c"]])), Ok(true));
+        assert_eq!(known.ways().len(), 2, "the first way to each");
+        assert_eq!(known.around(around(&[&["b"], &["b", "c"]])), Ok(false), "nothing new");
+        for bad in [&[][..], &["b", "c", "d", "e"], &["b/c"]] {
+            assert!(known.around(around(&[bad])).is_err(), "{bad:?}");
+        }
+        assert_eq!(known.ways().len(), 2, "what makes no sense changes nothing");
+        let many: Vec<_> = (0..=WAYS_MAX).map(|n| pb::Way { through: vec![format!("n{n}")] }).collect();
+        assert_eq!(known.around(pb::Around { ways: many }), Ok(true));
+        assert_eq!(known.ways().len(), WAYS_MAX);
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! The links of this node that are up, as those see them who hand calls over.
 
 use super::conn::{Busy, Conn, Failed, Holding, STREAMS_MAX, Way};
-use crate::domain::CollectorId;
+use crate::domain::{CollectorId, Namespace};
+use crate::fair::{Slot, Slots, WEIGHT};
 use crate::mesh::LinkKey;
 use http::{HeaderName, HeaderValue, Request, Response};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tonic::body::Body;
 
@@ -15,6 +15,8 @@ use tonic::body::Body;
 pub(in crate::rpc) const FORWARD: HeaderName = HeaderName::from_static("collector-forward");
 /// Connections of one link. 4: four hundred calls at once; a node takes 64 of one address.
 const CONNECTIONS_MAX: usize = 4;
+/// Calls that wait for a place on a link. 4,096: as many as one caller may have in flight.
+const WAITING_MAX: usize = 4_096;
 /// How often a request that was not begun to be sent is tried on another connection of the same link: once for each that
 /// may be found closed.
 const TRIES: usize = CONNECTIONS_MAX + 1;
@@ -38,21 +40,22 @@ pub(in crate::rpc) enum Lost {
 pub(in crate::rpc) struct Lines(Arc<Mutex<HashMap<CollectorId, Arc<Line>>>>);
 
 impl Lines {
-    /// Sends a request over the peer's link.
+    /// Sends a request over the peer's link, on which namespaces take turns.
     ///
+    /// * `who`: whose call it is.
     /// * `stamp`: makes the value of [`FORWARD`] with the link's key.
     /// * errors: see [`Lost`]; `NeverBegan` too if there is no link.
     /// * cancel: the peer is told, and stops.
     pub(in crate::rpc) async fn send(
         &self,
         peer: &CollectorId,
+        who: &Namespace,
         stamp: impl FnOnce(&LinkKey) -> HeaderValue,
         mut request: Request<Body>,
     ) -> Result<Response<Body>, Lost> {
         let line = self.lock().get(peer).cloned();
         let line = line.ok_or_else(|| Lost::NeverBegan("there is no link to the peer".to_owned()))?;
-        let place = Arc::clone(&line.places).acquire_owned().await;
-        let place = place.map_err(|_closed| Lost::NeverBegan("the link ended".to_owned()))?;
+        let place = line.places.take(who, WEIGHT).await.map_err(|full| Lost::NeverBegan(full.to_string()))?;
         request.headers_mut().insert(FORWARD, stamp(&line.key));
         line.send(request, place).await
     }
@@ -82,19 +85,19 @@ pub(super) struct Line {
     open: Mutex<Vec<Conn>>,
     /// Held while one more is opened; when one last could not be.
     opening: tokio::sync::Mutex<Option<Instant>>,
-    /// Calls that the connections take altogether; more of them wait here.
-    places: Arc<Semaphore>,
+    /// Calls that the connections take altogether; more of them wait here, each namespace in a line of its own.
+    places: Slots,
 }
 
 impl Line {
     /// * `first`: the connection that the link was opened on.
     pub(super) fn new(key: LinkKey, way: Way, first: Conn) -> Arc<Self> {
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX * STREAMS_MAX));
+        let places = Slots::new(CONNECTIONS_MAX * STREAMS_MAX, WAITING_MAX);
         let (open, opening) = (Mutex::new(vec![first]), tokio::sync::Mutex::default());
         Arc::new(Self { key, way, open, opening, places })
     }
 
-    async fn send(&self, mut request: Request<Body>, place: OwnedSemaphorePermit) -> Result<Response<Body>, Lost> {
+    async fn send(&self, mut request: Request<Body>, place: Slot) -> Result<Response<Body>, Lost> {
         for _ in 0..TRIES {
             let (conn, busy) = self.pick().await?;
             match conn.send(request).await {

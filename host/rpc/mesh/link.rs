@@ -4,6 +4,7 @@ use super::code::{Fetched, Shelf};
 use super::offering::Told;
 use super::{COLLECTOR_ID, Inner, not_a_peer};
 use crate::domain::{CollectorId, Namespace};
+use crate::mesh::record::Presence;
 use crate::mesh::{InboundGuard, PeerPolicy, Terms};
 use crate::rpc::pb::mesh::v1 as pb;
 use crate::rpc::pb::mesh::v1::link_event::Event;
@@ -102,8 +103,9 @@ impl MeshService {
         let (own, peers) = (inner.parts.mesh.own().clone(), inner.parts.peers.clone());
         let terms = Terms { own, peer: id.clone(), policy: Arc::clone(&policy), peers, until };
         let guard = inner.parts.inbound.open(link_id, key, terms);
+        let presence = inner.parts.records.present(&id);
         tracing::debug!(peer = %id, "a peer's link is open");
-        Ok(Feed::new(Arc::clone(inner), id, (policy, until), (guard, place)))
+        Ok(Feed::new(Arc::clone(inner), id, (policy, until), (guard, place, presence)))
     }
 }
 
@@ -168,6 +170,8 @@ struct Feed {
     inner: Arc<Inner>,
     policy: Arc<PeerPolicy>,
     told: Told,
+    /// Which collectors it was told of.
+    around: Vec<Vec<CollectorId>>,
     waiting: VecDeque<Event>,
     /// Nothing follows what waits.
     over: bool,
@@ -181,7 +185,7 @@ struct Feed {
     peers: watch::Receiver<u64>,
     beat: Interval,
     until: Instant,
-    _held: (InboundGuard, Place),
+    _held: (InboundGuard, Place, Presence),
 }
 
 impl Feed {
@@ -189,15 +193,14 @@ impl Feed {
         inner: Arc<Inner>,
         id: CollectorId,
         (policy, until): (Arc<PeerPolicy>, Instant),
-        held: (InboundGuard, Place),
+        held: (InboundGuard, Place, Presence),
     ) -> Self {
         let (changes, beyond) = (inner.offering.changes(), inner.parts.mesh.changes());
         let peers = inner.parts.peers.changes();
         let mut beat = interval(BEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let namespaces = inner.parts.registry.namespaces().into_iter();
-        let namespaces =
-            namespaces.filter(|namespace| super::is_shared(&policy, namespace)).take(super::NAMESPACES_MAX);
+        let namespaces = namespaces.filter(|namespace| policy.shares(namespace)).take(super::NAMESPACES_MAX);
         let hello = pb::Hello {
             collector_id: inner.parts.mesh.own().to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -208,6 +211,7 @@ impl Feed {
             inner,
             policy,
             told: Told::default(),
+            around: Vec::new(),
             waiting,
             over: false,
             id,
@@ -233,7 +237,14 @@ impl Feed {
         self.beyond.mark_unchanged();
         let began = Instant::now();
         let seen = |namespace: &Namespace| self.policy.lets(namespace, Verb::Invoke);
-        let beyond = self.inner.parts.mesh.topology().beyond(&self.id, seen);
+        let topology = self.inner.parts.mesh.topology();
+        let around = topology.around(&self.id, &self.policy);
+        if self.around != around {
+            let way = |ids: &Vec<CollectorId>| pb::Way { through: ids.iter().map(ToString::to_string).collect() };
+            self.waiting.push_back(Event::Around(pb::Around { ways: around.iter().map(way).collect() }));
+            self.around = around;
+        }
+        let beyond = topology.beyond(&self.id, seen);
         let events = self.told.catch_up(&self.inner.offering.now(), beyond, &self.policy);
         self.waiting.extend(events.into_iter().map(Event::Offers));
         self.gather = (began.elapsed() * GATHER_SHARE).clamp(GATHER, GATHER_MAX);

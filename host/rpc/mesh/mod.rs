@@ -42,7 +42,6 @@ use crate::registry::Registry;
 use crate::tenancy::{Caller, Tenancy, Verb};
 use conn::Runner;
 use dial::supervise;
-use known::is_shared;
 use lines::Lines;
 use link::Places;
 use offering::Offering;

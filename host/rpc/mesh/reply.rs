@@ -1,6 +1,10 @@
 //! What a peer answers, before it is passed on: framed, within the limits, ended by a status, and with nothing in its
 //! headers that is not gRPC's or ours. A peer that answers otherwise answers DATA_LOSS. Source: threats.md M06.
 
+mod passing;
+
+pub(super) use passing::passing;
+
 use super::forward::{FRAME, Handover};
 use crate::domain::Deadline;
 use crate::mesh::{Attempt, Outcome};
@@ -8,17 +12,12 @@ use crate::registry::{self, Method};
 use crate::rpc::details::{DETAILS, defuse};
 use crate::rpc::heads::Heads;
 use crate::rpc::status;
-use crate::tenancy::Permit;
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
-use http_body::{Body as HttpBody, Frame};
 use http_body_util::{BodyExt as _, Full};
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
-use tokio_util::sync::DropGuard;
+use tokio::time::{Instant, timeout_at};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
@@ -251,122 +250,11 @@ async fn read(mut body: Body, most: usize) -> Result<(Bytes, usize, Option<Heade
     Ok((framed, frames.messages, trailers))
 }
 
-/// What an answer holds until it has been passed on: the peer's count, the request's body, the caller's place.
-pub(super) type Held = (Attempt, DropGuard, Permit);
-
-/// Passes an answer on as it comes.
-///
-/// * `most`: bytes of one reply.
-pub(super) fn passing(
-    response: Response<Body>,
-    most: usize,
-    deadline: Deadline,
-    mut held: Held,
-) -> Result<Response<Body>, Handover> {
-    spoken(&response).inspect_err(|why| {
-        held.0.failed();
-        held.0.ended(outcome(why));
-    })?;
-    let (head, body) = response.into_parts();
-    let mut headers = clean(&head.headers);
-    let said = headers.contains_key("grpc-status");
-    match said {
-        true => held.0.answered(),
-        false => held.0.heard(),
-    }
-    headers.insert(CONTENT_TYPE, GRPC);
-    let late = Box::pin(sleep_until(deadline.instant()));
-    let mut passed = Response::new(match said {
-        true => Body::empty(),
-        false => Body::new(Passing { body: Some((body, held)), frames: Frames::new(most), late }),
-    });
-    *passed.headers_mut() = headers;
-    Ok(passed)
-}
-
-struct Passing {
-    /// Until it has ended.
-    body: Option<(Body, Held)>,
-    frames: Frames,
-    late: Pin<Box<Sleep>>,
-}
-
-impl Passing {
-    /// Ends the answer here; what was held is let go, and the peer's stream is reset.
-    fn end(&mut self, trailers: HeaderMap) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        self.body = None;
-        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
-    }
-
-    fn fail(&mut self, why: &Handover) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        if let Some((_, (attempt, ..))) = &mut self.body {
-            attempt.ended(outcome(why));
-        }
-        let mut trailers = HeaderMap::new();
-        let status = status::handed_over(why);
-        if status.add_header(&mut trailers).is_err() {
-            trailers.insert("grpc-status", HeaderValue::from(i32::from(status.code())));
-        }
-        self.end(trailers)
-    }
-}
-
-impl HttpBody for Passing {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let this = &mut *self;
-        let Some((body, (attempt, ..))) = &mut this.body else { return Poll::Ready(None) };
-        let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else {
-            std::task::ready!(this.late.as_mut().poll(cx));
-            return this.fail(&Handover::Deadline);
-        };
-        match frame {
-            Some(Ok(frame)) if frame.is_data() => {
-                match this.frames.follow(frame.data_ref().map_or(&[][..], |data| data)) {
-                    Ok(()) => {
-                        attempt.answered();
-                        Poll::Ready(Some(Ok(frame)))
-                    }
-                    Err(why) => {
-                        if matches!(why, Handover::Reply(_)) {
-                            attempt.failed();
-                        }
-                        this.fail(&why)
-                    }
-                }
-            }
-            Some(Ok(frame)) => {
-                let trailers = frame.into_trailers().map(|trailers| clean(&trailers)).unwrap_or_default();
-                let why = match trailers.get("grpc-status").map(|code| Code::from_bytes(code.as_bytes())) {
-                    None => Handover::Lost,
-                    Some(Code::Ok) if this.frames.is_midway() => Handover::Reply("a message broke off"),
-                    Some(_) => {
-                        attempt.answered();
-                        return this.end(trailers);
-                    }
-                };
-                attempt.failed();
-                this.fail(&why)
-            }
-            // What is wrong may be the client's side of the stream. Where it is the connection other calls find out.
-            Some(Err(why)) => {
-                tracing::debug!(%why, "the answer of a peer broke off");
-                this.fail(&Handover::Lost)
-            }
-            None => {
-                attempt.failed();
-                this.fail(&Handover::Lost)
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mesh::Peer;
+    use crate::mesh::{Peer, PeerPolicy};
+    use http_body::Frame;
     use http_body_util::StreamBody;
     use std::sync::Arc;
 
@@ -447,7 +335,7 @@ mod tests {
     #[tokio::test]
     async fn m06_half_an_answer_is_a_failure_of_the_peer_and_what_a_method_does_is_none() {
         let well_after = async |response: &dyn Fn() -> Response<Body>, silence: u64| {
-            let peer = Arc::new(Peer::new("b".parse().unwrap(), "127.0.0.1:1".into(), Vec::new()));
+            let peer = Arc::new(Peer::new("b".parse().unwrap(), PeerPolicy::open()));
             for _ in 0..5 {
                 let (deadline, silence) = (Deadline::after(Duration::from_millis(20)), Duration::from_millis(silence));
                 let attempt = peer.attempt(Instant::now()).unwrap();

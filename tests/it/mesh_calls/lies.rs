@@ -231,12 +231,32 @@ async fn m06_a_dispatch_that_is_answered_with_something_else() {
     let refused = stub.call("Echo", json!({})).await.unwrap_err();
     assert_eq!(verdict(&refused), (ODD.0, ODD.1.into()), "{refused:?}");
     assert_eq!(peer_of(&a).await.calls.unwrap().unusable, 8);
+    // A stream of them, however it is cut: what came before goes on.
+    let (good_one, odd_one) = (framed(&line), framed(b"\x0a\x02\xff\xff"));
+    let pieces = |all: &[u8]| all.iter().map(|byte| bytes([*byte])).collect::<Vec<_>>();
+    let two = [&good_one[..], &odd_one].concat();
+    for (said, good, wanted) in [
+        (vec![bytes(two.clone())], 1, Some(ODD)),
+        (pieces(&two), 1, Some(ODD)),
+        (vec![bytes(odd_one.clone()), bytes(good_one.clone())], 0, Some(ODD)),
+        (pieces(&[&good_one[..], &good_one].concat()), 2, None),
+    ] {
+        liar.says(grpc([said, vec![fine()]].concat()));
+        let request = stub.request(tokio_stream::iter([line.clone()]));
+        let mut replies = stub.grpc().await.streaming(request, stub.path("Chat"), RawCodec).await.unwrap().into_inner();
+        for _ in 0..good {
+            assert_eq!(replies.next().await.unwrap().unwrap(), line);
+        }
+        let end = replies.next().await.map(|end| verdict(&end.unwrap_err()));
+        assert_eq!(end, wanted.map(|(code, reason)| (code, reason.to_owned())));
+    }
+    assert_eq!(peer_of(&a).await.calls.unwrap().unusable, 11);
     // Somebody else's answer than of the one that was asked.
     let asked = || pb::DispatchRequest { target_collector_id: "b".into(), ..call() };
     liar.says(grpc(vec![bytes(framed(&answer("c", good()))), fine()]));
     let refused = dispatched(&a, asked()).await.unwrap_err();
     assert_eq!(verdict(&refused), (ODD.0, ODD.1.into()), "{refused:?}");
-    assert_eq!(peer_of(&a).await.calls.unwrap().unusable, 9);
+    assert_eq!(peer_of(&a).await.calls.unwrap().unusable, 12);
     liar.says(grpc(vec![bytes(framed(&answer("b", good()))), fine()]));
     assert_eq!(dispatched(&a, asked()).await.unwrap().handled_by_collector_id, "b");
     liar.says(grpc(vec![bytes(framed(&answer("b", good()))), fine()]));

@@ -264,9 +264,15 @@ async fn links_and_collectors_are_records_of_the_node() {
     let one = pb::Collector::decode(collectors[0].bytes.clone()).unwrap();
     assert_eq!((one.id.as_str(), one.address.as_str(), collectors.len()), ("b", there.as_str(), 1));
 
+    let mut b = b;
+    b.node.take().unwrap().stop().await;
+    until("no connection either way", async || read(a.data()).await.0.is_empty()).await;
+    let (_, collectors) = read(a.data()).await;
+    let one = pb::Collector::decode(collectors[0].bytes.clone()).unwrap();
+    assert!(!one.is_direct_peer && collectors.len() == 1 && one.last_seen.is_some(), "{one:?}");
+
     let data = a.data();
     let mut a = a;
-    b.node.as_ref().unwrap();
     a.restart_with(|config| config.peers.clear()).await;
     let (_, collectors) = read(data).await;
     assert_eq!(collectors.len(), 1, "a collector stays known");

@@ -29,6 +29,15 @@ impl Elsewhere {
         Ok(made)
     }
 
+    /// Calls a node that is there.
+    fn calls(&self, place: &Place) {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name, env!("CARGO_BIN_EXE_collector"), "call", "--node", &place.url()]);
+        command.args(["acme/misbehave.v1.Misbehave/Sleep", "-d", &amount(1).to_string()]);
+        let done = command.output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
+
     fn connect(&self, is_up: bool) {
         ip(&["link", "set", &self.cable, if is_up { "up" } else { "down" }]).unwrap();
     }
@@ -106,6 +115,8 @@ async fn m08_both_sides_of_a_network_that_falls_in_two_go_on_and_find_each_other
     at_last("the end of the link", unlinked).await;
     let known = Instant::now();
     crowd.calls(100).await;
+    // The far side goes on, too, with what it has.
+    elsewhere.calls(&mesh.places[2]);
     elsewhere.connect(true);
     let answers = async || {
         let mut client = CollectiveDispatcherClient::new(mesh.places[0].channel().await);

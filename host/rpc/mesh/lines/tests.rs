@@ -99,8 +99,13 @@ fn spawn(task: impl Future<Output = ()> + Send + 'static) {
 }
 
 async fn call(lines: &Lines, peer: &CollectorId) -> Result<String, Lost> {
+    call_of("acme", lines, peer).await
+}
+
+async fn call_of(namespace: &str, lines: &Lines, peer: &CollectorId) -> Result<String, Lost> {
+    let namespace = namespace.parse().unwrap();
     let request = Request::post("/a.v1.S/M").body(Body::empty()).unwrap();
-    let answer = lines.send(peer, |_key| HeaderValue::from_static("stamped"), request).await?;
+    let answer = lines.send(peer, &namespace, |_key| HeaderValue::from_static("stamped"), request).await?;
     let body = answer.into_body().collect().await.map_err(|why| Lost::Unknown(why.to_string()))?;
     Ok(String::from_utf8(body.to_bytes().to_vec()).unwrap())
 }
@@ -125,20 +130,25 @@ async fn calls_go_over_the_link_with_their_statement_and_nowhere_else() {
 }
 
 #[tokio::test]
-async fn more_calls_get_more_connections_and_the_rest_wait() {
+async fn m08_more_calls_get_more_connections_and_the_rest_wait_each_namespace_for_itself() {
     let peer = Peer::start().await;
     let (lines, b) = peer.lines().await;
-    let all = CONNECTIONS_MAX * STREAMS_MAX;
-    let calls: Vec<_> = (0..all + 20).map(|_| call(&lines, &b)).collect();
+    // All places but those that are kept for whoever has next to none.
+    let loud = CONNECTIONS_MAX * STREAMS_MAX * 15 / 16;
+    let calls: Vec<_> = (0..loud + 20).map(|_| call(&lines, &b)).collect();
     let (connections, begun) = (Arc::clone(&peer.connections), Arc::clone(&peer.calls));
     let look = async {
-        wait_for("as many calls as there are places", || begun.load(Ordering::Relaxed) == all).await;
+        wait_for("as many calls as there are places", || begun.load(Ordering::Relaxed) == loud).await;
         assert_eq!(connections.load(Ordering::Relaxed), CONNECTIONS_MAX);
-        peer.go.send_replace(true);
+        let go = async {
+            wait_for("a call of another", || begun.load(Ordering::Relaxed) > loud).await;
+            peer.go.send_replace(true);
+        };
+        tokio::join!(call_of("quiet", &lines, &b), go).0
     };
-    let (answers, ()) = tokio::join!(futures_util::future::join_all(calls), look);
-    assert!(answers.iter().all(Result::is_ok));
-    assert_eq!(peer.calls.load(Ordering::Relaxed), all + 20);
+    let (answers, quiet) = tokio::join!(futures_util::future::join_all(calls), look);
+    assert!(answers.iter().all(Result::is_ok) && quiet.is_ok());
+    assert_eq!(peer.calls.load(Ordering::Relaxed), loud + 21);
 }
 
 #[tokio::test]
