@@ -15,6 +15,7 @@ use crate::mesh;
 use crate::net;
 use crate::registry;
 use crate::rpc;
+use crate::store;
 use crate::telemetry;
 use crate::tenancy::{self, audit};
 use serde::{Deserialize, Serialize};
@@ -41,6 +42,8 @@ pub struct Config {
     pub registry: registry::Config,
     /// Collections of records.
     pub collections: collections::Config,
+    /// Space that tenants' writes leave free.
+    pub store: store::Headroom,
     /// Files of guests.
     pub files: files::Config,
     /// The Wasm engine.
@@ -75,6 +78,7 @@ impl Default for Config {
             registry: registry::Config::default(),
             collections: collections::Config::default(),
             files: files::Config::default(),
+            store: store::Headroom::default(),
             wasm: wasm::Config::default(),
             exec: exec::Config::default(),
             net: net::Config::default(),

@@ -211,14 +211,16 @@ async fn services(
     load: Load,
     lifecycle: &Lifecycle,
 ) -> Result<Services, NodeError> {
-    let sizes = sqlite::Config { accounts: Arc::clone(&quotas) as _, ..sqlite::Config::default() };
+    let (accounts, headroom) = (Arc::clone(&quotas) as _, config.store);
+    let sizes = sqlite::Config { accounts, headroom, ..sqlite::Config::default() };
     let store: Arc<dyn Store> = Arc::new(SqliteStore::with_config(&data.records(), sizes)?);
     let namespaces = Namespaces::open(Arc::clone(&store), quotas, config.tenancy.clone(), lifecycle.clone()).await?;
     let stored = Stored::read(&*store).await?;
     let judge = Arc::clone(executor);
     let accepts = Box::new(move |namespace: &_, kind| judge.accepts(namespace, kind));
     let artifacts = Artifacts::open(&data.artifacts(), &config.artifacts, stored.artifacts(), accepts);
-    let artifacts = Arc::new(artifacts.map_err(|why| DataError::Io { what: "list the artifacts", why })?);
+    let artifacts = artifacts.map_err(|why| DataError::Io { what: "list the artifacts", why })?;
+    let artifacts = Arc::new(artifacts.leaving(headroom));
     let registry =
         Registry::open(Arc::clone(&store), &rpc::built_in(), config.registry.clone(), lifecycle.clone()).await?;
     let registry = Arc::new(registry);
@@ -245,7 +247,8 @@ async fn services(
     };
     let dispatcher = Arc::new(Dispatcher::new(parts, config.limits.clone()));
     let accounts = Arc::clone(namespaces.quotas()) as _;
-    let files = Files::open(&data.files(), config.files.clone(), Arc::clone(&store), accounts, lifecycle.clone());
+    let files =
+        Files::open(&data.files(), config.files.clone(), (Arc::clone(&store), headroom), accounts, lifecycle.clone());
     let files = files.map_err(|why| DataError::Io { what: "keep files", why })?;
     let id = config.mesh.own_id().map_err(ConfigError::from)?.map_or_else(|| data.id().to_owned(), |id| id.to_string());
     let links = links(
@@ -327,6 +330,16 @@ async fn links(
         load: base.load,
         lifecycle: base.lifecycle.clone(),
     }))
+}
+
+/// What keeps a node with these settings from starting, as far as that is known before it does. Nothing is made.
+pub async fn obstacles(config: &Config) -> Vec<String> {
+    let mut found = rpc::obstacles(&config.server, config.auth.is_required());
+    let links = peer_files(&config.mesh, &config.server).filter(|_| !config.peers.is_empty());
+    found.extend(links.and_then(|files| files.problem()).map(|why| why.to_string()));
+    found.extend(config.auth.problem().await.map(|why| why.to_string()));
+    found.extend(config.net.problem().map(|why| why.to_string()));
+    found
 }
 
 /// The certificates of links, where connections are encrypted.

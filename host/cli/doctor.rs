@@ -3,12 +3,17 @@
 //! Starts every executor as a node would, without a data folder, and takes it down again. What an executor found comes
 //! from the executor itself. Every limit in force stands below, with where it came from.
 
+mod lacks;
+
 use super::output::Output;
 use super::peer;
 use super::serve::NodeArgs;
 use crate::config::{Config, Origin, leaves};
 use crate::exec::{Allowance, Native, Report, survey, wasm};
+use crate::mesh;
+use crate::rpc;
 use anyhow::bail;
+use lacks::Lacks;
 use rustix::process::{Resource, getrlimit};
 use rustix::system::{sysinfo, uname};
 use serde_json::{Map, Value, json};
@@ -32,8 +37,10 @@ struct Findings {
     /// Peers of the configuration, and what is known of them.
     peers: Vec<(String, String)>,
     limits: Vec<Limit>,
-    /// What this machine lacks for the limits, and what to do about it.
-    missing: Vec<String>,
+    /// Limits that no setting changes.
+    fixed: Vec<(&'static str, String)>,
+    /// What this machine lacks for the settings, and what to do about it.
+    lacks: Lacks,
 }
 
 /// A setting in force.
@@ -53,6 +60,9 @@ pub(super) async fn run(args: Args, output: &Output) -> anyhow::Result<()> {
     if !broken.is_empty() {
         bail!("allowed and not working, see above: {}", broken.join(", "));
     }
+    if !findings.lacks.stops.is_empty() {
+        bail!("a node with these settings does not start here, see above");
+    }
     Ok(())
 }
 
@@ -64,9 +74,9 @@ impl Findings {
         let images = config.exec.container.images.clone();
         let allowed = config.exec.allowances();
         let survey = peer::survey(config);
-        let mut missing = missing(config);
-        missing.extend(survey.missing);
-        Self { machine: machine(), reports, allowed, images, peers: survey.facts, limits, missing }
+        let mut lacks = Lacks::of(config).await;
+        lacks.others.extend(survey.missing);
+        Self { machine: machine(), reports, allowed, images, peers: survey.facts, limits, fixed: fixed(), lacks }
     }
 
     /// What is allowed and does not work.
@@ -116,7 +126,12 @@ impl Findings {
         for Limit { key, value, origin } in &self.limits {
             let _ = writeln!(text, "  {key:<width$}  {value}  ({origin})");
         }
-        for lack in &self.missing {
+        let _ = writeln!(text, "\nlimits that no setting changes");
+        let width = self.fixed.iter().map(|(what, _)| what.len()).max().unwrap_or_default();
+        for (what, value) in &self.fixed {
+            let _ = writeln!(text, "  {what:<width$}  {value}  (built in)");
+        }
+        for lack in self.lacks.all() {
             let _ = writeln!(text, "\nMISSING     {lack}");
         }
         text
@@ -148,7 +163,9 @@ impl Findings {
             .map(|Limit { key, value, origin }| json!({ "key": key, "value": value, "origin": origin.to_string() }));
         json!({
             "limits": limits.collect::<Vec<_>>(),
-            "missing": self.missing,
+            "built_in": self.fixed.iter().map(|(what, value)| json!({ "what": what, "value": value })).collect::<Vec<_>>(),
+            "missing": self.lacks.all().collect::<Vec<_>>(),
+            "starts": self.lacks.stops.is_empty(),
             "version": env!("CARGO_PKG_VERSION"),
             "machine": machine,
             "executors": executors.collect::<Vec<_>>(),
@@ -185,27 +202,16 @@ fn next_step(name: &str) -> &'static str {
     }
 }
 
-/// Descriptors that a node needs beside its connections: databases with their logs, compiled code, children's pipes.
-const DESCRIPTORS_BESIDE: u64 = 1_024;
-
-/// What this machine does not give that the settings ask for. The node starts all the same, and refuses later.
-fn missing(config: &Config) -> Vec<String> {
-    let mut missing = Vec::new();
-    let wanted = (config.server.connections as u64).saturating_add(DESCRIPTORS_BESIDE);
-    if let Some(most) = getrlimit(Resource::Nofile).current.filter(|most| *most < wanted) {
-        let text = format!(
-            "open files: {most} may be open, server.connections asks for {wanted}; raise it (ulimit -n {wanted})"
-        );
-        missing.push(text);
-    }
-    let system = sysinfo();
-    let memory_mib = (u128::from(system.totalram) * u128::from(system.mem_unit)) >> 20;
-    if u128::from(config.wasm.total_memory_mib) > memory_mib {
-        let asked = config.wasm.total_memory_mib;
-        missing
-            .push(format!("memory: guests may take {asked} MiB, there are {memory_mib}; lower wasm.total_memory_mib"));
-    }
-    missing
+/// Limits that no setting changes, as far as they are of use to who runs the node.
+fn fixed() -> Vec<(&'static str, String)> {
+    let mut fixed = rpc::fixed();
+    fixed.extend([
+        ("mesh: peers", mesh::PEERS_MAX.to_string()),
+        ("mesh: collectors that a call visits", mesh::HOPS_MAX.to_string()),
+        ("mesh: services remembered of a peer", mesh::OFFERS_MAX.to_string()),
+        ("mesh: collectors behind a peer", mesh::WAYS_MAX.to_string()),
+    ]);
+    fixed
 }
 
 fn machine() -> Vec<(&'static str, String)> {

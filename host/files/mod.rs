@@ -22,7 +22,7 @@ pub use list::Listed;
 
 use crate::domain::{Accounts, Deadline, Exceeded, FileName, FolderName, KeptFiles, Namespace};
 use crate::lifecycle::Lifecycle;
-use crate::store::{Store, StoreError};
+use crate::store::{Headroom, Store, StoreError};
 use bytes::Bytes;
 use room::{Place, Room};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
@@ -181,6 +181,8 @@ struct Inner {
     temporary: OwnedFd,
     config: Config,
     store: Arc<dyn Store>,
+    /// What stays free on the volume.
+    headroom: Headroom,
     accounts: Arc<dyn Accounts>,
     lifecycle: Lifecycle,
     places: Arc<Semaphore>,
@@ -197,11 +199,12 @@ impl Files {
     /// Makes the folder where it is missing, takes away what an earlier run had begun to write, and begins to count.
     ///
     /// * `store`: knows how much of the same quotas records use.
+    /// * `headroom`: what writes leave free.
     /// * errors: the folder cannot be used.
     pub fn open(
         folder: &Path,
         config: Config,
-        store: Arc<dyn Store>,
+        (store, headroom): (Arc<dyn Store>, Headroom),
         accounts: Arc<dyn Accounts>,
         lifecycle: Lifecycle,
     ) -> io::Result<Self> {
@@ -216,7 +219,8 @@ impl Files {
         }
         let places = Arc::new(Semaphore::new(config.at_once));
         let counts = Mutex::default();
-        let files = Self(Arc::new(Inner { root, temporary, config, store, accounts, lifecycle, places, counts }));
+        let files =
+            Self(Arc::new(Inner { root, temporary, config, store, headroom, accounts, lifecycle, places, counts }));
         let (counter, known) = (files.clone(), way::names(&files.0.root)?);
         files.0.lifecycle.spawn(async move { counter.count_all(known).await });
         Ok(files)
@@ -278,7 +282,9 @@ impl Files {
         if bytes.len() > BYTES_MAX {
             return Err(FilesError::TooLarge);
         }
+        let files = Arc::clone(&self.0);
         self.change(folder, until, move |room| match offset {
+            _ if files.headroom.is_short_at(&files.root) => Err(FilesError::Full),
             None => room.replace(&name, &bytes),
             Some(offset) => room.write_at(&name, offset, &bytes),
         })

@@ -36,6 +36,11 @@ pub struct BadSetting {
 }
 
 impl Config {
+    /// Whether web servers can be told from others with what is in the file.
+    pub fn problem(&self) -> Option<BadSetting> {
+        super::tls::Tls::new(self).err()
+    }
+
     /// Refuses networks that are none. The file is read when the node starts.
     pub fn check(&self) -> Result<(), BadSetting> {
         if self.fetches == 0 {

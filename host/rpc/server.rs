@@ -17,7 +17,7 @@ use super::incoming::Whole;
 use super::lifetime::{Activity, Lifetime, Running, tend};
 use super::tls::{Dialer, Shown, Tls, TlsError, Wire};
 use super::web::Web;
-use super::{Config, Door, Load, edge, preface};
+use super::{Config, Door, Load, edge, fixed, preface};
 use crate::lifecycle::Lifecycle;
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -85,6 +85,15 @@ pub(super) fn exposed(config: &Config, authenticated: bool) -> Result<(), Server
         }
     };
     Err(ServerError::Exposed { listen, missing })
+}
+
+/// What keeps a node from listening as it is told, found without listening or making anything.
+///
+/// * `authenticated`: whether every caller has to say who it is.
+pub fn obstacles(config: &Config, authenticated: bool) -> Vec<String> {
+    let exposed = exposed(config, authenticated).err().map(|why| why.to_string());
+    let tls = config.tls.problem().map(|why| why.to_string());
+    exposed.into_iter().chain(tls).collect()
 }
 
 /// A bound port.
@@ -327,23 +336,23 @@ fn builder(streams: u32, alone: Alone) -> Builder<Alone> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_secs(10)) // from the end of the call before, so it bounds idling too
-        .max_buf_size(64 << 10)
-        .max_headers(100)
+        .header_read_timeout(fixed::HTTP1_HEAD)
+        .max_buf_size(fixed::HTTP1_BUFFER)
+        .max_headers(fixed::HTTP1_HEADERS)
         .keep_alive(true)
         .half_close(false);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(streams)
-        .max_local_error_reset_streams(Some(1_024))
-        .max_pending_accept_reset_streams(Some(20))
-        .max_header_list_size(16 << 10)
-        .max_frame_size(16 << 10)
-        .initial_stream_window_size(256 << 10)
-        .initial_connection_window_size(1 << 20)
-        .keep_alive_interval(Some(Duration::from_secs(30)))
-        .keep_alive_timeout(Duration::from_secs(10));
+        .max_local_error_reset_streams(Some(fixed::RESETS))
+        .max_pending_accept_reset_streams(Some(fixed::PENDING_RESETS))
+        .max_header_list_size(fixed::HEADER_LIST)
+        .max_frame_size(fixed::FRAME)
+        .initial_stream_window_size(fixed::STREAM_WINDOW)
+        .initial_connection_window_size(fixed::CONNECTION_WINDOW)
+        .keep_alive_interval(Some(fixed::PING_EVERY))
+        .keep_alive_timeout(fixed::PING_PATIENCE);
     builder
 }
 

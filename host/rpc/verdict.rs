@@ -135,6 +135,7 @@ pub(super) fn artifact(why: &ArtifactError) -> Verdict {
             | ElfError::Malformed(_),
         ) => (Code::InvalidArgument, "NATIVE_INVALID"),
         ArtifactError::Busy => (Code::ResourceExhausted, "BUSY"),
+        ArtifactError::Full => (Code::ResourceExhausted, "DISK_FULL"),
         ArtifactError::NotFound => (Code::NotFound, "ARTIFACT_NOT_FOUND"),
         ArtifactError::Io(_) => (Code::Internal, "STORAGE"),
         ArtifactError::Component(component) => match component {

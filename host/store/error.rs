@@ -49,8 +49,9 @@ pub enum StoreError {
     /// The namespace keeps as much as it may. Nothing was done; deletes work.
     #[error("{0}")]
     Over(Exceeded),
-    /// No space left. Nothing was done; reads go on. Deletes may fail too: the log has to grow first.
-    #[error("no space left in storage")]
+    /// No space left, but for what is kept free. Nothing was done; reads and deletes go on. Where really nothing is left
+    /// deletes may fail too: the log has to grow first.
+    #[error("no space left in the node's storage; reads and deletes go on")]
     Full,
     /// The file system refuses writes. Nothing was done; reads may still work.
     #[error("storage is read-only")]

@@ -14,6 +14,7 @@
 #[cfg(test)]
 mod contract;
 mod error;
+mod headroom;
 mod query;
 mod record;
 mod shape;
@@ -22,6 +23,7 @@ pub mod sqlite;
 pub use crate::domain::BoxFuture;
 use crate::domain::Namespace;
 pub use error::{Source, StoreError};
+pub use headroom::Headroom;
 pub use query::{
     CONDITIONS_MAX, Compare, Condition, DIMENSIONS_MAX, HITS_MAX, Hit, IN_MAX, Key, Nearest, OFFSET_MAX, ORDER_MAX,
     Order, Page, Phrase, Plan, Position, Query, Scalar, TERMS_MAX, TEXT_BREAK, TEXT_MAX, Test, Text, TextStats,

@@ -145,6 +145,15 @@ impl Config {
         self.mode == Mode::Required
     }
 
+    /// Whether tokens can be told from others with what is in the file.
+    pub async fn problem(&self) -> Option<BadSetting> {
+        let Jwt { jwks, algorithm, .. } = &self.jwt;
+        match self.is_required() && self.jwt.is_on() {
+            true => super::tokens::problem(jwks, *algorithm).await.map(|why| BadSetting::new("jwt.jwks", why)),
+            false => None,
+        }
+    }
+
     /// Refuses what cannot be kept, naming the first of it.
     pub fn check(&self) -> Result<(), BadSetting> {
         for (key, zero) in [("keys", self.keys == 0), ("keys_per_namespace", self.keys_per_namespace == 0)] {

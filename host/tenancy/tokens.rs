@@ -91,6 +91,11 @@ impl Known {
     }
 }
 
+/// Why keys of an issuer cannot be used.
+pub(super) async fn problem(path: &std::path::Path, algorithm: super::Algorithm) -> Option<String> {
+    KeySet::read(path, algorithm).await.err()
+}
+
 impl Tokens {
     /// Reads the issuer's keys and the revocations, and watches the file from now on.
     ///

@@ -67,6 +67,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
                 "files",
                 "net",
                 "mesh",
+                "store",
             ],
         ),
         (

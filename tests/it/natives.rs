@@ -365,6 +365,43 @@ fn doctor_says_every_limit_with_its_origin_and_what_the_machine_lacks() {
     assert!(shown.contains("12  (COLLECTOR_LIMITS__FUEL)") && shown.contains("MISSING     open files"), "{shown}");
 }
 
+#[test]
+fn doctor_says_what_keeps_a_node_from_starting_and_makes_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let (data, file) = (home.path().join("data"), home.path().join("file"));
+    std::fs::write(&file, "no PEM").unwrap();
+    let [data, file] = [&data, &file].map(|path| path.to_str().unwrap().to_owned());
+    let look = |args: &[&str]| {
+        let done = collector(&[&["doctor", "--json"], args].concat());
+        let found: Value = serde_json::from_slice(&done.stdout).unwrap();
+        assert_eq!(found["starts"].as_bool().unwrap(), done.status.success(), "{}", text(&done.stderr));
+        found
+    };
+    let fine = look(&["--data", &data]);
+    assert_eq!((&fine["starts"], &fine["missing"]), (&json!(true), &json!([])));
+    assert!(fine["built_in"].as_array().unwrap().iter().any(|one| one["value"] == "16 KiB"), "{fine}");
+    let below = format!("{file}/data");
+    let (tls, jwks) = (format!("server.tls.certificate={file}"), format!("auth.jwt.jwks={file}"));
+    let (key, ca) = (format!("server.tls.key={file}"), format!("net.ca_file={file}"));
+    let issuer = ["--set", "auth.mode=required", "--set", "auth.jwt.issuer=i", "--set", "auth.jwt.audience=a"];
+    for (args, wanted) in [
+        (vec!["--listen", "0.0.0.0:0"], "--insecure"),
+        (vec!["--set", &tls, "--set", &key], "server.tls.certificate"),
+        ([&issuer[..], &["--set", &jwks]].concat(), "auth.jwt.jwks"),
+        (vec!["--set", &ca], "net.ca_file"),
+        (vec!["--data", &below], "data:"),
+    ] {
+        let found = look(&args);
+        let missing = found["missing"].as_array().unwrap();
+        let is_said = missing.iter().any(|one| one.as_str().unwrap().contains(wanted));
+        assert!(is_said && found["starts"] == false, "{wanted}: {missing:?}");
+    }
+    assert_eq!(look(&["--listen", "0.0.0.0:0", "--insecure", "--data", &data])["missing"], json!([]));
+    let alone = look(&["--set", "auth.mode=required", "--data", &data]);
+    assert!(alone["missing"][0].as_str().unwrap().contains("auth key create") && alone["starts"] == true, "{alone}");
+    assert!(!home.path().join("data").exists(), "nothing was made");
+}
+
 /// The default settings want root in containers to be nobody outside, and know an engine where it is.
 #[tokio::test]
 async fn only_an_engine_that_maps_root_is_good_enough_for_the_default_settings() {

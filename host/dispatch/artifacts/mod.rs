@@ -18,6 +18,7 @@ pub use sniff::{Found, sniff};
 use crate::domain::{Digest, ImageRef, Kind, Namespace};
 use crate::exec::{Code, ExecError, Origin};
 use crate::registry::Schema;
+use crate::store::Headroom;
 use crate::tenancy::Permit;
 use bytes::Bytes;
 use index::Index;
@@ -25,7 +26,7 @@ use moka::future::Cache;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -120,6 +121,9 @@ pub enum ArtifactError {
     /// Too many bytes are being taken in.
     #[error("the node is busy with other uploads, try again later")]
     Busy,
+    /// No space left, but for what is kept free.
+    #[error("no space left in the node's storage; what was uploaded before goes on running")]
+    Full,
     /// No such artifact in the namespace.
     #[error("no artifact with this digest was uploaded to this namespace, or it was removed since")]
     NotFound,
@@ -147,6 +151,8 @@ pub struct Artifacts {
     max_bytes: usize,
     lookers: Arc<Semaphore>,
     uploads: Semaphore,
+    /// Where they are kept, and what stays free there.
+    volume: (PathBuf, Headroom),
 }
 
 impl Artifacts {
@@ -178,7 +184,14 @@ impl Artifacts {
             max_bytes: config.max_mib << 20,
             lookers: Arc::new(Semaphore::new(LOOKERS)),
             uploads: Semaphore::new(config.uploading_mib.max(config.max_mib) << 10),
+            volume: (folder.to_owned(), Headroom::default()),
         })
+    }
+
+    /// The same, with so much left free on its volume.
+    #[must_use]
+    pub fn leaving(self, headroom: Headroom) -> Self {
+        Self { volume: (self.volume.0, headroom), ..self }
     }
 
     /// Room for an upload that arrives piece by piece.
@@ -209,14 +222,21 @@ impl Artifacts {
         };
         if !self.index().touch(permit.namespace(), &digest) {
             let (index, namespace) = (Arc::clone(&self.index), permit.namespace().clone());
+            let (folder, headroom) = self.volume.clone();
             let kept = blocking(move || {
+                if headroom.is_short(&folder) {
+                    return Err(io::ErrorKind::StorageFull.into());
+                }
                 // Written beside the lock, counted and put in place under it.
                 let written = lock(&index).temporary()?.write(&bytes)?;
                 lock(&index).insert(namespace, digest, written)?;
                 while lock(&index).evict_one() {}
                 Ok::<_, io::Error>(())
             });
-            kept.await?.map_err(|why| ArtifactError::Io(why.into()))?;
+            kept.await?.map_err(|why| match why.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ArtifactError::Full,
+                _ => ArtifactError::Io(why.into()),
+            })?;
         }
         Ok(self.stored(permit, artifact))
     }

@@ -79,6 +79,14 @@ impl TlsConfig {
         self.self_signed || !self.certificate.as_os_str().is_empty()
     }
 
+    /// Whether connections can be encrypted with what is in the files.
+    pub(super) fn problem(&self) -> Option<TlsError> {
+        if self.certificate.as_os_str().is_empty() {
+            return None; // none, or one that is made
+        }
+        Sources::new(self, (self.certificate.clone(), self.key.clone())).load(None).err()
+    }
+
     /// Refuses halves of a pair.
     pub(super) fn check(&self) -> Result<(), BadSetting> {
         let bad = |key, problem: &str| Err(BadSetting { key, problem: problem.to_owned() });
@@ -185,14 +193,12 @@ impl Tls {
     /// * `names`: whom that one is for.
     /// * returns: besides, how the node calls itself, and what lets it in where clients must have a certificate.
     pub(super) fn open(config: &TlsConfig, folder: &Path, names: &[String]) -> Result<(Self, Dialer), TlsError> {
-        let (certificate, key) = match config.self_signed {
+        let pair = match config.self_signed {
             true => self_signed::ensure(folder, names)?,
             false => (config.certificate.clone(), config.key.clone()),
         };
-        let named = |path: &PathBuf| (!path.as_os_str().is_empty()).then(|| path.clone());
-        let (client_ca, client_crl) = (named(&config.client_ca), named(&config.client_crl));
-        let required = config.client_certificates == ClientCertificates::Required;
-        let sources = Sources { certificate, key, client_ca, client_crl, required };
+        let sources = Sources::new(config, pair);
+        let required = sources.required;
         // Known to this process for the moment of its self-check; gone with the next reading of the files.
         let own = required.then(|| SelfSigned::new(&["collector-self-check".to_owned()])).transpose()?;
         let loaded = sources.load(own.as_ref().map(|own| own.certificate.clone()))?;
@@ -276,6 +282,14 @@ impl Tls {
 }
 
 impl Sources {
+    /// * `certificate`, `key`: those of the configuration, or those that the node made.
+    fn new(config: &TlsConfig, (certificate, key): (PathBuf, PathBuf)) -> Self {
+        let named = |path: &PathBuf| (!path.as_os_str().is_empty()).then(|| path.clone());
+        let (client_ca, client_crl) = (named(&config.client_ca), named(&config.client_crl));
+        let required = config.client_certificates == ClientCertificates::Required;
+        Self { certificate, key, client_ca, client_crl, required }
+    }
+
     /// * `own`: a client's certificate to believe besides.
     fn load(&self, own: Option<CertificateDer<'static>>) -> Result<Loaded, TlsError> {
         let (certificate, key) = ("server.tls.certificate", "server.tls.key");

@@ -82,6 +82,11 @@ impl PeerDialer {
 }
 
 impl PeerFiles {
+    /// Whether peers can be dialled with what is in the files.
+    pub fn problem(&self) -> Option<TlsError> {
+        self.dialer(String::new()).err()
+    }
+
     fn dialer(&self, identity: String) -> Result<Dialer, TlsError> {
         let chain = files::certificates("mesh.certificate", &self.certificate)?;
         let key = files::key("mesh.key", &self.key)?;

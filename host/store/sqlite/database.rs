@@ -4,7 +4,7 @@ use super::super::StoreError;
 use super::fault::from_system;
 use super::open::{Closing, Ended};
 use super::reader::{self, Asked, Near, Reader};
-use super::writer::{self, Outcome, Task};
+use super::writer::{self, Outcome, Task, Whose};
 use super::{Config, connection, schema};
 use crate::domain::{Ceiling, Namespace};
 use rusqlite::Connection;
@@ -120,14 +120,15 @@ impl Handle {
     /// queued writes. `cost` is given back when it is done.
     pub(super) async fn write(
         &self,
-        task: Task,
+        (task, whose): (Task, Whose),
         cost: OwnedSemaphorePermit,
         ceiling: Ceiling,
     ) -> Result<Outcome, StoreError> {
         let kib = u32::try_from(cost.num_permits()).unwrap_or(u32::MAX);
         let share = Arc::clone(&self.ways.share).try_acquire_many_owned(kib).map_err(|_| StoreError::Busy)?;
         let (reply, answer) = oneshot::channel();
-        let job = writer::Job { task, cost, share, ceiling, using: self.using.clone(), span: Span::current(), reply };
+        let (using, span) = (self.using.clone(), Span::current());
+        let job = writer::Job { task, whose, cost, share, ceiling, using, span, reply };
         self.ways.writes.try_send(job).map_err(|why| match why {
             queue::error::TrySendError::Full(_) => StoreError::Busy,
             queue::error::TrySendError::Closed(_) => StoreError::Closed,
@@ -198,6 +199,11 @@ enum Health {
 }
 
 impl Shared {
+    /// Whether its volume has less space than is kept free.
+    pub(super) fn is_short(&self) -> bool {
+        self.config.headroom.is_short(&self.file)
+    }
+
     /// * `sound`: it was closed with nothing amiss by this process.
     pub(super) fn new(file: PathBuf, config: Config, sound: bool) -> Self {
         let health = if sound { Health::Sound } else { Health::Unchecked };

@@ -34,8 +34,8 @@ mod writer;
 
 use super::record::{check_collection, check_name, check_scan};
 use super::{
-    BoxFuture, CHANGES_MAX, Change, Done, Footprint, Page, Plan, Query, Record, Refusal, SCAN_MAX, Shape, Stats, Store,
-    StoreError, Text, TextStats, WRITE_MAX, Write,
+    BoxFuture, CHANGES_MAX, Change, Done, Footprint, Headroom, Page, Plan, Query, Record, Refusal, SCAN_MAX, Shape,
+    Stats, Store, StoreError, Text, TextStats, WRITE_MAX, Write,
 };
 use crate::domain::{Accounts, Ceiling, Namespace, Unlimited};
 use database::Lane;
@@ -51,7 +51,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
-use writer::{Outcome, Task};
+use writer::{Outcome, Task, Whose};
 
 /// Sizes and patience of the store.
 #[derive(Debug, Clone)]
@@ -62,6 +62,8 @@ pub struct Config {
     pub queue_mib: NonZeroUsize,
     /// Says how much each namespace may keep.
     pub accounts: Arc<dyn Accounts>,
+    /// Space that all but the node's own writes leave free.
+    pub headroom: Headroom,
     /// Writes in one commit. 64: an fsync costs about as much as writing them, and a failed commit fails them all.
     pub batch: NonZeroUsize,
     /// Threads that search, per database. 2: one that takes long leaves one for the others. Reads by id have one of
@@ -83,6 +85,7 @@ impl Default for Config {
             queue: count(256),
             queue_mib: count(128),
             accounts: Arc::new(Unlimited),
+            headroom: Headroom::default(),
             batch: count(64),
             readers: count(2),
             databases: count(64),
@@ -157,11 +160,11 @@ impl SqliteStore {
         let cost = self.afford(size, write.changes.len())?;
         // Without a database there is no collection, and a write makes neither.
         let Some(database) = self.databases()?.of(&namespace, false).await? else { return nowhere(&write) };
-        let ceiling = match namespace == Namespace::system() {
-            true => Ceiling::default(), // the node's own records have their bounds elsewhere
-            false => self.accounts.room(&namespace),
+        let (ceiling, whose) = match namespace == Namespace::system() {
+            true => (Ceiling::default(), Whose::Node), // the node's own records have their bounds elsewhere
+            false => (self.accounts.room(&namespace), Whose::Tenant),
         };
-        match database.write(Task::Write(write), cost, ceiling).await? {
+        match database.write((Task::Write(write), whose), cost, ceiling).await? {
             Outcome::Written(done) => Ok(done),
             Outcome::Managed(_) => Err(StoreError::Closed),
         }
@@ -171,7 +174,8 @@ impl SqliteStore {
     async fn manage(&self, namespace: Namespace, task: Task, make: bool) -> Result<Option<bool>, StoreError> {
         let cost = self.afford(0, 1)?;
         let Some(database) = self.databases()?.of(&namespace, make).await? else { return Ok(None) };
-        match database.write(task, cost, Ceiling::default()).await? {
+        let whose = if namespace == Namespace::system() { Whose::Node } else { Whose::Tenant };
+        match database.write((task, whose), cost, Ceiling::default()).await? {
             Outcome::Managed(was_there) => Ok(Some(was_there)),
             Outcome::Written(_) => Err(StoreError::Closed),
         }

@@ -10,7 +10,7 @@
 //! A commit that failed, other than `Full` or `Busy`, is never tried again on its connection: after a failed fsync the
 //! kernel may call pages clean that never reached the disk, and the second fsync would succeed.
 
-use super::super::{Done, Shape, StoreError, Write};
+use super::super::{Change, Done, Shape, StoreError, Write};
 use super::database::Shared;
 use super::fault::{cached, from_sqlite, poisons};
 use super::ledger::Ledger;
@@ -61,9 +61,19 @@ pub(super) enum Outcome {
     Managed(bool),
 }
 
+/// Who wants something done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// The node itself: what it could not write it could not take back either.
+    Node,
+    /// Somebody who keeps something on it.
+    Tenant,
+}
+
 /// A task, and who waits for it.
 pub(super) struct Job {
     pub(super) task: Task,
+    pub(super) whose: Whose,
     /// Its share of the memory for queued writes.
     pub(super) cost: OwnedSemaphorePermit,
     /// The same of its namespace's part.
@@ -133,7 +143,9 @@ impl Writer<'_> {
             Err(why) => batch.into_iter().for_each(|job| job.answer(Err(why.clone()))),
         }
         if let Some(open) = self.open.take() {
-            match tidy(&open.connection, self.shared.config.lock_patience) {
+            // With little space left the log does not grow beside the database.
+            let pages = if self.is_short() { 1 } else { LOG_PAGES_MAX };
+            match tidy(&open.connection, pages, self.shared.config.lock_patience) {
                 Ok(()) => self.open = Some(open),
                 Err(why) => self.poison(&open.connection, &why),
             }
@@ -146,7 +158,7 @@ impl Writer<'_> {
             Some(open) => open,
             None => Open { connection: self.shared.writer()?, ledger: None },
         };
-        match transact(&mut open, batch) {
+        match transact(&mut open, batch, self.is_short()) {
             Ok(answers) => {
                 self.open = Some(open);
                 Ok(answers)
@@ -159,6 +171,11 @@ impl Writer<'_> {
                 Err(why)
             }
         }
+    }
+
+    /// Whether there is less space than is kept free.
+    fn is_short(&self) -> bool {
+        self.shared.is_short()
     }
 
     /// The connection is not to be used again.
@@ -177,6 +194,16 @@ impl Job {
         matches!(self.task, Task::Write(_))
     }
 
+    /// Whether it takes space that only the node itself may take where there is little.
+    fn grows(&self) -> bool {
+        let grows = match &self.task {
+            Task::Write(write) => !write.changes.iter().all(|change| matches!(change, Change::Delete { .. })),
+            Task::Make(..) | Task::Reshape(..) => true,
+            Task::Drop(_) => false,
+        };
+        grows && self.whose == Whose::Tenant
+    }
+
     /// Whoever asked may have left.
     fn answer(self, answer: Answer) {
         drop((self.cost, self.share, self.using));
@@ -184,7 +211,8 @@ impl Job {
     }
 }
 
-fn transact(open: &mut Open, batch: &[Job]) -> Result<Vec<Answer>, Failed> {
+/// * `short`: only what takes no space is done.
+fn transact(open: &mut Open, batch: &[Job], short: bool) -> Result<Vec<Answer>, Failed> {
     let Open { connection, ledger: slot } = open;
     let begin = connection.transaction_with_behavior(TransactionBehavior::Immediate);
     let transaction = begin.map_err(from_sqlite).map_err(Failed::new)?;
@@ -195,6 +223,10 @@ fn transact(open: &mut Open, batch: &[Job]) -> Result<Vec<Answer>, Failed> {
     };
     let mut answers = Vec::with_capacity(batch.len());
     for job in batch {
+        if short && job.grows() {
+            answers.push(Err(StoreError::Full));
+            continue;
+        }
         let answer = job.span.in_scope(|| carry_out(&transaction, &mut ledger, job));
         match answer {
             Err(why) if !is_refusal(&why) => return Err(Failed::new(why)),
@@ -242,13 +274,14 @@ fn is_refusal(why: &StoreError) -> bool {
 
 /// Moves a log that has grown into the database, after the answers: a checkpoint has fsyncs of its own.
 ///
+/// * `most`: pages after which readers are made to let go of it.
 /// * `patience`: with those who hold the database, otherwise.
-fn tidy(connection: &Connection, patience: Duration) -> Result<(), StoreError> {
+fn tidy(connection: &Connection, most: i64, patience: Duration) -> Result<(), StoreError> {
     let pages: i64 = cached(connection, WAL_SIZE)?.query_row([], |row| row.get(1)).map_err(from_sqlite)?;
-    if pages < LOG_PAGES {
+    if pages < LOG_PAGES.min(most) {
         return Ok(());
     }
-    let moved = if pages < LOG_PAGES_MAX {
+    let moved = if pages < most {
         cached(connection, CHECKPOINT)?.query_row([], |_| Ok(())).map_err(from_sqlite)
     } else {
         begin_log_anew(connection, patience)
@@ -270,7 +303,7 @@ fn begin_log_anew(connection: &Connection, patience: Duration) -> Result<(), Sto
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::{Change, Expect};
+    use super::super::super::Expect;
     use super::super::schema;
     use super::super::tests::BOOM;
     use super::*;
@@ -283,7 +316,9 @@ mod tests {
         let mut connection = connection::to_write(&file, Duration::ZERO).unwrap();
         schema::prepare(&mut connection, false).unwrap();
         let mut open = Open { connection, ledger: None };
-        transact(&mut open, &[job(Task::Make("c".to_owned(), Shape::default()))]).map_err(|failed| failed.why).unwrap();
+        transact(&mut open, &[job(Task::Make("c".to_owned(), Shape::default()))], false)
+            .map_err(|failed| failed.why)
+            .unwrap();
         open.connection.execute_batch(BOOM).unwrap();
         (folder, open)
     }
@@ -292,7 +327,16 @@ mod tests {
         let room = Arc::new(tokio::sync::Semaphore::new(2));
         let permit = || Arc::clone(&room).try_acquire_owned().unwrap();
         let (cost, share, ceiling) = (permit(), permit(), Ceiling::default());
-        Job { task, cost, share, ceiling, using: Arc::new(()), span: Span::none(), reply: oneshot::channel().0 }
+        Job {
+            task,
+            whose: Whose::Tenant,
+            cost,
+            share,
+            ceiling,
+            using: Arc::new(()),
+            span: Span::none(),
+            reply: oneshot::channel().0,
+        }
     }
 
     fn batch(ids: &[&str]) -> Vec<Job> {
@@ -319,15 +363,33 @@ mod tests {
     #[test]
     fn a_job_that_fails_leaves_its_batch() {
         let (_folder, mut open) = database();
-        let answers = transact(&mut open, &batch(&["a", "a", "b"])).map_err(|failed| failed.why).unwrap();
+        let answers = transact(&mut open, &batch(&["a", "a", "b"]), false).map_err(|failed| failed.why).unwrap();
         assert!(matches!(answers[..], [Ok(_), Err(StoreError::Refused { .. }), Ok(_)]), "{answers:?}");
         assert_eq!(ids(&open), ["a", "b"]);
     }
 
     #[test]
+    fn with_little_space_only_what_takes_none_is_done() {
+        let (_folder, mut open) = database();
+        let mut work = |batch: &[Job]| transact(&mut open, batch, true).map_err(|failed| failed.why).unwrap();
+        let own = Job { whose: Whose::Node, ..batch(&["a"]).remove(0) };
+        let change = Change::Delete { collection: "c".to_owned(), id: "a".to_owned(), expect: Expect::Any };
+        let jobs = [
+            batch(&["b"]).remove(0),
+            own,
+            job(Task::Write(Write::together(vec![change]))),
+            job(Task::Make("d".to_owned(), Shape::default())),
+            job(Task::Drop("c".to_owned())),
+        ];
+        let answers = work(&jobs);
+        let full = |answer: &Answer| matches!(answer, Err(StoreError::Full));
+        assert_eq!(answers.iter().map(full).collect::<Vec<_>>(), [true, false, false, true, false], "{answers:?}");
+    }
+
+    #[test]
     fn a_commit_that_fails_takes_its_batch_with_it() {
         let (_folder, mut open) = database();
-        let failed = transact(&mut open, &batch(&["a", "boom", "b"])).err().unwrap();
+        let failed = transact(&mut open, &batch(&["a", "boom", "b"]), false).err().unwrap();
         assert!(failed.poisoned && matches!(failed.why, StoreError::Io(_)));
         assert!(ids(&open).is_empty());
     }
@@ -337,7 +399,7 @@ mod tests {
         let (_folder, mut open) = database();
         let end = "CREATE TRIGGER gone BEFORE INSERT ON r1 WHEN new.id = 'gone' BEGIN SELECT RAISE(ROLLBACK, ''); END";
         open.connection.execute_batch(end).unwrap();
-        assert!(transact(&mut open, &batch(&["a", "gone", "b"])).is_err());
+        assert!(transact(&mut open, &batch(&["a", "gone", "b"]), false).is_err());
         assert!(ids(&open).is_empty());
     }
 }

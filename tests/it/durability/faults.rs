@@ -3,7 +3,8 @@
 use super::check;
 use super::load::{Book, End, PLACES, Random, Writer, prepare};
 use crate::support::faults::Faults;
-use crate::support::{Client, NodeProcess, json_item, verdict};
+use crate::support::{Client, NodeProcess, Plugins, channel, deploy_with, header, json_item, plugin, verdict};
+use collector::rpc::pb;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -177,7 +178,8 @@ async fn x04_a_disk_that_is_really_full_is_read_and_written_again_once_there_is_
     let Some(disk) = SmallDisk::mount(&folder.path().join("disk"), "16m") else { return };
     let (data, ballast) = (disk.0.join("data"), disk.0.join("ballast"));
     std::fs::write(&ballast, vec![0; 4 << 20]).unwrap();
-    let mut node = NodeProcess::start(&data, &[]);
+    let to_the_end = ["store.headroom_mib=0"];
+    let mut node = NodeProcess::start(&data, &to_the_end);
     let mut client = Client::connect(&node.address).await;
     prepare(&client).await;
     let (mut random, book) = (Random(1), Book::default());
@@ -220,7 +222,7 @@ async fn x04_a_disk_that_is_really_full_is_read_and_written_again_once_there_is_
     }
     node.signal(rustix::process::Signal::KILL);
     node.wait();
-    node = NodeProcess::start(&data, &[]);
+    node = NodeProcess::start(&data, &to_the_end);
     client = Client::connect(&node.address).await;
     check::settle(&client, &book, &mut random).await.unwrap();
     for n in left {
@@ -230,4 +232,45 @@ async fn x04_a_disk_that_is_really_full_is_read_and_written_again_once_there_is_
 
 fn assert_full(status: &Status) {
     assert_eq!(verdict(status), (Code::ResourceExhausted, "DISK_FULL".to_owned()), "{status:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn x04_before_a_disk_is_full_writes_stop_and_reads_deletes_and_keys_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(disk) = SmallDisk::mount(&folder.path().join("disk"), "64m") else { return };
+    let (data, ballast) = (disk.0.join("data"), disk.0.join("ballast"));
+    let node = NodeProcess::start(&data, &[]);
+    let client = Client::connect(&node.address).await;
+    prepare(&client).await;
+    let number = |n: usize| format!("w-{n}");
+    for n in 0..64 {
+        client.create(PLACES[1], &number(n), json_item(&json!({ "fill": "x".repeat(1 << 10) }))).await.unwrap();
+    }
+    // A twentieth of 64 MiB stays free: with a little less than that nothing more is taken.
+    let free = || {
+        let volume = rustix::fs::statvfs(&disk.0).unwrap();
+        volume.f_bavail * volume.f_frsize
+    };
+    let (least, little) = ((64 << 20) / 20, 256 << 10);
+    let fill = |leaving: u64| std::fs::write(&ballast, vec![0; usize::try_from(free() - leaving).unwrap()]).unwrap();
+    fill(least + (1 << 20));
+    client.create(PLACES[1], "w-above", json_item(&json!({ "a": 1 }))).await.unwrap();
+    std::fs::remove_file(&ballast).unwrap();
+    fill(least - little);
+    let refused = client.create(PLACES[1], "w-below", json_item(&json!({ "a": 1 }))).await.unwrap_err();
+    assert_full(&refused);
+    let greeter = plugin("greeter");
+    let deployed = deploy_with(&mut Plugins::new(channel(&node.address).await), header(), &greeter.bytes).await;
+    assert_eq!(verdict(&deployed.unwrap_err()), (Code::ResourceExhausted, "DISK_FULL".to_owned()));
+    for n in 0..64 {
+        client.get(PLACES[1], &number(n)).await.unwrap();
+        client.delete(PLACES[1], &number(n)).await.unwrap();
+    }
+    assert_eq!(client.describe(PLACES[1]).await.unwrap().record_count, 1);
+    // What the node keeps about itself goes on: keys are taken back whatever the disk is like.
+    let mut keys = pb::admin::v1::peers_client::PeersClient::new(channel(&node.address).await);
+    let peer = pb::admin::v1::AddPeerRequest { address: "127.0.0.1:9".into(), ..Default::default() };
+    keys.add(peer).await.unwrap();
+    std::fs::remove_file(&ballast).unwrap();
+    client.create(PLACES[1], "w-again", json_item(&json!({ "a": 1 }))).await.unwrap();
 }
