@@ -19,7 +19,7 @@ use crate::mesh::{self, Inbound, LinkState, Links, Mesh, Peers, record::Records}
 use crate::net::{self, Fetcher};
 use crate::registry::{Registry, RegistryError};
 use crate::rpc::{
-    self, Identify, LinkKeeper, LinkParts, Load, Pages, PeerDialer, PeerFiles, Server, ServerError, Services, Web,
+    self, Identify, LinkKeeper, LinkParts, Load, Metrics, Pages, PeerDialer, PeerFiles, Server, ServerError, Services, Web,
 };
 use crate::selfcheck;
 use crate::store::sqlite;
@@ -116,6 +116,8 @@ impl Node {
         let web = web.map_err(ConfigError::from)?;
         let tenancy = services.tenancy.clone();
         let (links, id) = (services.links.clone(), services.collector_id.clone());
+        let on_loopback = config.server.listen.ip().is_loopback();
+        let web = web.with_metrics(Metrics::new(links.clone(), tenancy.clone(), on_loopback));
         let identify =
             Identify::new(tenancy.clone()).with_peers(links.peers().clone()).with_links(links.inbound().clone());
         let door = rpc::door(services, &default);

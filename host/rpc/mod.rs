@@ -63,7 +63,7 @@ pub use policy::{NATIVE, Needs, Place, TABLE};
 pub use raw::RawDescriptor;
 pub use server::{Server, ServerError, obstacles};
 pub use tls::{ClientCertificates, Dialer, PeerDialer, PeerFiles, TlsConfig, TlsError, Trust, Wire};
-pub use web::Web;
+pub use web::{Metrics, Web};
 
 use crate::collections::Collections;
 use crate::dispatch::Dispatcher;

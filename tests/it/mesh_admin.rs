@@ -3,10 +3,14 @@
 use crate::auth::Guarded;
 use crate::mesh_links::reserve;
 use crate::support::*;
+use bytes::Bytes;
 use collector::config::Config;
-use collector::mesh::Phase;
+use collector::mesh::{Entry, Phase};
 use collector::node::Node;
 use collector::rpc::pb::admin::v1 as pb;
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
 use pb::peers_client::PeersClient;
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt as _;
@@ -256,4 +260,57 @@ async fn m07_init_makes_all_that_nodes_need_to_know_each_other() {
     let other = other.output().unwrap();
     assert!(!other.status.success() && text(&other.stderr).contains("--trust-domain"), "{}", text(&other.stderr));
     assert!(!folder.join("e.pem").exists() && !folder.join("e.key.pem").exists());
+}
+
+/// What `GET /metrics` answers: the status, and the text.
+async fn metrics(node: &Node, bearer: Option<&str>) -> (u16, String) {
+    let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+    let mut request = http::Request::get(format!("http://{}/metrics", node.address()));
+    if let Some(bearer) = bearer {
+        request = request.header("authorization", format!("Bearer {bearer}"));
+    }
+    let answer = client.request(request.body(Full::default()).unwrap()).await.unwrap();
+    let status = answer.status().as_u16();
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn links_are_counted_for_who_runs_the_node() {
+    let (here, there) = (reserve(), reserve());
+    let start = async |id: &str, at: &str, other: &str| {
+        let entry = Entry { address: other.into(), allows: vec!["*:invoker".parse().unwrap()], ..Entry::default() };
+        TestNode::start_with(|config| {
+            config.mesh.id = id.into();
+            config.server.listen = at.parse().unwrap();
+            config.peers = vec![entry];
+        })
+        .await
+    };
+    let (a, b) = tokio::join!(start("a", &here, &there), start("b", &there, &here));
+    until("the link", async || a.node().links().iter().all(|link| link.phase == Phase::Linked)).await;
+    deploy(&b, &plugin("greeter")).await;
+    let greeter = plugin("greeter");
+    let stub = Stub::new(&a, &greeter).await;
+    until("a call", async || stub.call("SayHello", serde_json::json!({ "name": "Ada" })).await.is_ok()).await;
+    let (status, said) = metrics(a.node(), None).await;
+    assert_eq!(status, 200);
+    let line = |name: &str, more: &str| format!("{name}{{address=\"{there}\",peer=\"b\"{more}}} 1\n");
+    for line in [
+        line("collector_link_up", ""),
+        line("collector_link_services", ""),
+        line("collector_link_ups_total", ""),
+        line("collector_link_calls_total", ",outcome=\"answered\""),
+        "# TYPE collector_calls gauge\n".to_owned(),
+        "# EOF\n".to_owned(),
+    ] {
+        assert!(said.contains(&line), "{line} in {said}");
+    }
+
+    let guarded = Guarded::start().await;
+    let (_, reader) = guarded.key(&["acme:admin"]).await;
+    assert_eq!(metrics(&guarded.node, None).await.0, 401);
+    assert_eq!(metrics(&guarded.node, Some("nobody")).await.0, 401);
+    assert_eq!(metrics(&guarded.node, Some(&reader)).await.0, 403);
+    assert_eq!(metrics(&guarded.node, Some(&guarded.admin)).await.0, 200);
 }

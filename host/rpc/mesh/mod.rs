@@ -157,6 +157,11 @@ impl LinkKeeper {
         self.0.runner.cut();
     }
 
+    /// Calls that the node answers now, and at most.
+    pub(in crate::rpc) fn load(&self) -> (u32, u32) {
+        self.0.parts.load.now()
+    }
+
     /// What is known of others.
     pub fn mesh(&self) -> &Mesh {
         &self.0.parts.mesh

@@ -9,6 +9,7 @@
 //! application/grpc-web[-text][+proto] ----------> grpc_web (tonic-web) --> grpc
 //! application/json, /proto, /connect+json, +proto -----------> connect --> grpc
 //! GET /descriptors/<namespace>.binpb --------------------> descriptors
+//! GET /metrics ------------------------------------------> metrics
 //! ```
 
 mod connect;
@@ -18,8 +19,10 @@ mod envelope;
 mod grpc_web;
 mod json;
 mod kind;
+mod metrics;
 
 pub(super) use cors::Cors;
+pub use metrics::Metrics;
 
 use super::{BadSetting, Config};
 use crate::domain::Namespace;
@@ -50,6 +53,7 @@ pub struct Web {
     cors: Cors,
     connect: Connect,
     descriptors: Descriptors,
+    metrics: Option<Metrics>,
 }
 
 impl Web {
@@ -64,7 +68,13 @@ impl Web {
     ) -> Result<Self, BadSetting> {
         let cors = Cors::new(&config.cors_origins)?;
         let descriptors = Descriptors::new(Arc::clone(&registry), tenancy.clone());
-        Ok(Self { cors, connect: Connect::new(registry, tenancy, default), descriptors })
+        Ok(Self { cors, connect: Connect::new(registry, tenancy, default), descriptors, metrics: None })
+    }
+
+    /// The same, with what there is to count.
+    #[must_use]
+    pub fn with_metrics(self, metrics: Metrics) -> Self {
+        Self { metrics: Some(metrics), ..self }
     }
 
     /// Answers one request of any protocol.
@@ -101,6 +111,9 @@ impl Web {
         F: FnOnce(Request<Body>) -> Fut,
         Fut: Future<Output = Response<Body>>,
     {
+        if let Some(metrics) = self.metrics.as_ref().filter(|_| Metrics::has(&request)) {
+            return metrics.get(&request.map(drop));
+        }
         match kind {
             _ if Descriptors::has(&request) => self.descriptors.get(request.map(drop)).await,
             Kind::GrpcWeb(content_type) => grpc_web::call(content_type, request, grpc).await,
