@@ -19,7 +19,8 @@ use crate::mesh::{self, Inbound, LinkState, Links, Mesh, Peers, record::Records}
 use crate::net::{self, Fetcher};
 use crate::registry::{Registry, RegistryError};
 use crate::rpc::{
-    self, Identify, LinkKeeper, LinkParts, Load, Metrics, Pages, PeerDialer, PeerFiles, Server, ServerError, Services, Web,
+    self, Identify, LinkKeeper, LinkParts, Load, Metrics, Pages, PeerDialer, PeerFiles, Server, ServerError, Services,
+    Web,
 };
 use crate::selfcheck;
 use crate::store::sqlite;

@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_millis(250);
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// What neighbours do: a method, and how much of it.
-pub(crate) const SINS: [(&str, u64); 11] = [
+pub(crate) const SINS: [(&str, u64); 16] = [
     ("Spin", 0),
     ("Sleep", 200),
     ("GrowMemory", 1_000),
@@ -24,10 +24,15 @@ pub(crate) const SINS: [(&str, u64); 11] = [
     ("Recurse", 0),
     ("Trap", 0),
     ("Panic", 0),
+    ("ExitProcess", 1),
     ("FloodStdout", 1 << 20),
     ("FloodLog", 100_000),
+    ("HugeHostCall", 48 << 20),
     ("HugeReply", 64 << 20),
+    ("HugeRandom", 1 << 30),
     ("LeakResources", 100_000),
+    ("PollMany", 100_000),
+    ("ReadSecrets", 0),
 ];
 
 /// Ends with its owner.

@@ -42,6 +42,16 @@ pub struct Exceeded {
     pub wait: Option<Duration>,
 }
 
+/// When to ask again where only somebody's doing makes room. 10 s: nobody knows, and who asks each moment helps nobody.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
+
+impl Exceeded {
+    /// When to try again: when there is room again, where that is known.
+    pub fn retry_after(&self) -> Duration {
+        self.wait.unwrap_or(ASK_AGAIN)
+    }
+}
+
 impl fmt::Display for Exceeded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { quota, scope, limit, wait } = self;

@@ -2,7 +2,7 @@
 
 use crate::collections::CollectionError;
 use crate::dispatch::DispatchError;
-use crate::domain::{Fault, FaultCode, one_line};
+use crate::domain::{Exceeded, Fault, FaultCode, one_line};
 use crate::exec::ExecError;
 use crate::files::FilesError;
 use crate::net::FetchError;
@@ -11,16 +11,77 @@ use crate::store::StoreError;
 use crate::tenancy::NotGranted;
 use crate::tenancy::Refused;
 use crate::tenancy::audit::Unrecorded;
+use prost::Message;
+use prost_types::Any;
+use tonic_types::pb::{ErrorInfo, QuotaFailure, RetryInfo, Status, quota_failure};
 
 /// Longest message. As long as a status of ours.
 const MESSAGE_MAX: usize = 1_024;
+/// Who names reasons. The same as in statuses of the node.
+const DOMAIN: &str = "collector";
 
 pub(super) fn fault(code: FaultCode, message: impl AsRef<str>) -> Fault {
     Fault { code, message: one_line(message.as_ref(), MESSAGE_MAX), details: Vec::new() }
 }
 
-pub(super) fn denied(why: NotGranted) -> Fault {
+pub(super) fn denied(why: &NotGranted) -> Fault {
     fault(FaultCode::PermissionDenied, why.to_string())
+}
+
+/// A quota that is used up, with what a client would be told of it: its name, and when to come back.
+pub(super) fn over(why: &Exceeded) -> Fault {
+    let fault = fault(FaultCode::ResourceExhausted, why.to_string());
+    Fault { details: details(why, &fault.message), ..fault }
+}
+
+/// A `google.rpc.Status`. Source: google/rpc/error_details.proto.
+fn details(why: &Exceeded, message: &str) -> Vec<u8> {
+    let (quota, scope) = (why.quota.to_owned(), why.scope.name().to_owned());
+    let subject = format!("{scope}:{quota}");
+    let metadata = [("quota", quota), ("scope", scope), ("limit", why.limit.to_string())];
+    let metadata = metadata.map(|(key, value)| (key.to_owned(), value)).into();
+    let info = ErrorInfo { reason: "QUOTA".to_owned(), domain: DOMAIN.to_owned(), metadata };
+    let description = message.to_owned();
+    let violation = quota_failure::Violation { subject, description, ..Default::default() };
+    let retry = RetryInfo { retry_delay: prost_types::Duration::try_from(why.retry_after()).ok() };
+    let details = vec![
+        any("ErrorInfo", &info),
+        any("QuotaFailure", &QuotaFailure { violations: vec![violation] }),
+        any("RetryInfo", &retry),
+    ];
+    Status { code: FaultCode::ResourceExhausted as i32, message: message.to_owned(), details }.encode_to_vec()
+}
+
+fn any(name: &str, message: &impl Message) -> Any {
+    Any { type_url: format!("type.googleapis.com/google.rpc.{name}"), value: message.encode_to_vec() }
+}
+
+fn of_refused(why: &Refused) -> Option<&Exceeded> {
+    if let Refused::Quota(over) = why { Some(over) } else { None }
+}
+
+fn of_store(why: &StoreError) -> Option<&Exceeded> {
+    if let StoreError::Over(over) = why { Some(over) } else { None }
+}
+
+fn of_dispatch(why: &DispatchError) -> Option<&Exceeded> {
+    match why {
+        DispatchError::Refused(why) => of_refused(why),
+        DispatchError::Exec(failure) => match &failure.error {
+            ExecError::Quota(over) => Some(over),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn of_collection(why: &CollectionError) -> Option<&Exceeded> {
+    match why {
+        CollectionError::Refused(why) => of_refused(why),
+        CollectionError::Store(why) => of_store(why),
+        CollectionError::Operation { why, .. } => of_collection(why),
+        _ => None,
+    }
 }
 
 pub(super) fn draining() -> Fault {
@@ -48,6 +109,9 @@ pub(super) fn fetch(why: FetchError) -> Fault {
 }
 
 pub(super) fn dispatch(why: DispatchError) -> Fault {
+    if let Some(quota) = of_dispatch(&why) {
+        return over(quota);
+    }
     let code = match &why {
         DispatchError::Refused(why) => refused(why),
         DispatchError::NotDeployed | DispatchError::NoImplementation(_) | DispatchError::Artifact(_) => {
@@ -69,7 +133,14 @@ pub(super) fn dispatch(why: DispatchError) -> Fault {
     told(code, &why)
 }
 
-pub(super) fn refused(why: &Refused) -> FaultCode {
+pub(super) fn not_permitted(why: &Refused) -> Fault {
+    match of_refused(why) {
+        Some(quota) => over(quota),
+        None => fault(refused(why), why.to_string()),
+    }
+}
+
+fn refused(why: &Refused) -> FaultCode {
     match why {
         Refused::Forbidden => FaultCode::PermissionDenied,
         Refused::Quota(_) => FaultCode::ResourceExhausted,
@@ -102,7 +173,10 @@ fn exec(why: &ExecError) -> FaultCode {
 }
 
 pub(super) fn collection(why: CollectionError) -> Fault {
-    told(code_of_collection(&why), &why)
+    match of_collection(&why) {
+        Some(quota) => over(quota),
+        None => told(code_of_collection(&why), &why),
+    }
 }
 
 fn code_of_collection(why: &CollectionError) -> FaultCode {
@@ -128,6 +202,9 @@ fn code_of_collection(why: &CollectionError) -> FaultCode {
 }
 
 pub(super) fn files(why: FilesError) -> Fault {
+    if let FilesError::Over(quota) = &why {
+        return over(quota);
+    }
     let code = match &why {
         FilesError::NotFound => FaultCode::NotFound,
         FilesError::Taken | FilesError::NotFolder => FaultCode::FailedPrecondition,

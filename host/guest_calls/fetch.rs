@@ -1,10 +1,10 @@
 //! `http`: requests to the outside, with secrets put in on the way and taken out of what comes back.
 
 use super::OneCall;
-use super::fault::{self, denied, fault};
+use super::fault::{self, fault};
 use crate::domain::{Charge, Fault, FaultCode};
 use crate::exec::host_calls::{FetchRequest, FetchResponse, HeaderText};
-use crate::net::{self, HEADERS_MAX, Target};
+use crate::net::{self, FetchError, HEADERS_MAX, Target};
 use crate::tenancy::Verb;
 use bytes::Bytes;
 use http::HeaderMap;
@@ -18,16 +18,22 @@ impl OneCall {
     pub(super) async fn fetch_now(&self, request: FetchRequest) -> Result<FetchResponse, Fault> {
         let method = net::method(&request.method).map_err(fault::fetch)?;
         let target = Target::parse(&request.url).map_err(fault::fetch)?;
-        self.grants().http(target.scheme(), target.host(), target.port()).map_err(denied)?;
+        let granted = self.grants().http(target.scheme(), target.host(), target.port());
+        granted.map_err(|why| self.deny(&why, Verb::Invoke))?;
         let (headers, carried) = self.headers(request.headers)?;
         let account = self.parts.accounts.of(&self.namespace);
         if let Some(over) = account.over(Charge::Egress) {
-            return Err(fault(FaultCode::ResourceExhausted, over.to_string()));
+            return Err(fault::over(&over));
         }
         let request = net::Request { method, target, headers, body: request.body };
         let moved = |bytes: usize| account.charge(Charge::Egress, bytes as u64);
         let answer = self.parts.fetcher.send(&self.namespace, request, &moved).await;
-        let mut answer = answer.map_err(fault::fetch)?;
+        let mut answer = answer.map_err(|why| {
+            if matches!(why, FetchError::Forbidden(_)) {
+                self.note_denied(Verb::Invoke);
+            }
+            fault::fetch(why)
+        })?;
         let mut body = Vec::from(answer.body);
         mask(&mut body, &carried);
         for (_, value) in &mut answer.headers {

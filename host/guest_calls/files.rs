@@ -1,7 +1,7 @@
 //! `files`: files of the call's own namespace.
 
 use super::OneCall;
-use super::fault::{self, denied, fault};
+use super::fault::{self, fault};
 use crate::domain::{Fault, FaultCode, FileName, FolderName, NameError};
 use crate::exec::host_calls::{FileAt, FileChange, FileInfo, FilePage, FileQuery};
 use crate::files::{Folder, Info};
@@ -20,7 +20,7 @@ impl OneCall {
     /// The folder, where the deployment may do that there.
     fn folder(&self, name: &str, verb: Verb) -> Result<Folder, Fault> {
         let name: FolderName = name.parse().map_err(|why| bad("folder", &why))?;
-        self.grants().folder(&name, verb == Verb::Write).map_err(denied)?;
+        self.grants().folder(&name, verb == Verb::Write).map_err(|why| self.deny(&why, verb))?;
         let permit = self.permit(verb)?;
         Ok(Folder { namespace: permit.namespace().clone(), name })
     }

@@ -26,11 +26,12 @@ use crate::exec::host_calls::{
 use crate::exec::wasm::DEPTH_MAX;
 use crate::files::Files;
 use crate::net::Fetcher;
-use crate::tenancy::{Caller, Grants, Permit, Secrets, Tenancy, Verb};
+use crate::tenancy::{Caller, Grants, NotGranted, Permit, Secrets, Tenancy, Verb};
 use bytes::Bytes;
-use fault::{denied, fault};
+use fault::fault;
 use std::fmt;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use tokio::runtime::Handle;
@@ -80,6 +81,7 @@ impl GuestCalls for NodeCalls {
             code,
             deadline,
             depth,
+            denied: AtomicU32::new(0),
         })
     }
 }
@@ -93,6 +95,8 @@ struct OneCall {
     code: Caller,
     deadline: Deadline,
     depth: usize,
+    /// What it was refused, by the bit of the verb: written down once each.
+    denied: AtomicU32,
 }
 
 impl fmt::Debug for OneCall {
@@ -110,7 +114,21 @@ impl OneCall {
 
     fn permit(&self, verb: Verb) -> Result<Permit, Fault> {
         let permit = self.parts.tenancy.authorize(&self.code, &self.namespace, verb);
-        permit.map_err(|why| fault(fault::refused(&why), why.to_string()))
+        permit.map_err(|why| fault::not_permitted(&why))
+    }
+
+    /// What the guest is told of a call that its deployment has no grant for, which is written down.
+    fn deny(&self, why: &NotGranted, verb: Verb) -> Fault {
+        self.note_denied(verb);
+        fault::denied(why)
+    }
+
+    /// Writes down that the guest was refused something, once of each kind in a call: it may ask a million times.
+    fn note_denied(&self, verb: Verb) {
+        let bit = 1 << (verb as u32);
+        if self.denied.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
+            self.parts.tenancy.refused(&self.code, &self.namespace, verb);
+        }
     }
 
     /// Runs `work` as a part of the node, whichever thread the guest is on.
@@ -121,14 +139,14 @@ impl OneCall {
     fn secret_name(&self, name: &str) -> Result<SecretName, Fault> {
         let name: SecretName =
             name.parse().map_err(|why| fault(FaultCode::InvalidArgument, format!("the secret's name {why}")))?;
-        self.grants().secret(&name).map_err(denied)?;
+        self.grants().secret(&name).map_err(|why| self.deny(&why, Verb::Invoke))?;
         Ok(name)
     }
 
     async fn dispatch_now(&self, service: String, method: String, input: Bytes) -> Result<Bytes, Fault> {
         let grants = self.grants();
         if !grants.has("dispatch") {
-            return grants.dispatch(&service).map(|()| Bytes::new()).map_err(denied);
+            return grants.dispatch(&service).map(|()| Bytes::new()).map_err(|why| self.deny(&why, Verb::Invoke));
         }
         if self.depth >= DEPTH_MAX {
             let problem = format!("the call is inside of {DEPTH_MAX} others already, deeper ones are not made");
@@ -139,7 +157,7 @@ impl OneCall {
         let method = method.parse().map_err(|why| wrong("method", &why))?;
         let dispatcher = self.parts.dispatcher.upgrade().ok_or_else(fault::draining)?;
         let ready = dispatcher.resolve(&self.code, &self.namespace, &service, &method).map_err(fault::dispatch)?;
-        grants.dispatch(ready.service()).map_err(denied)?;
+        grants.dispatch(ready.service()).map_err(|why| self.deny(&why, Verb::Invoke))?;
         if ready.method().streams() {
             return Err(fault(FaultCode::Unimplemented, "the method streams; only unary methods can be called"));
         }

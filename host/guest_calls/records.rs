@@ -1,13 +1,14 @@
 //! `collections`: records of the call's own namespace.
 
 use super::OneCall;
-use super::fault::{self, denied, fault};
+use super::fault::{self, fault};
 use crate::collections::{
     Collections, FieldFilter, Item, ListQuery, Operation, Operator, Options, Outcome, Place, SearchQuery,
 };
 use crate::domain::{CollectionName, Fault, FaultCode, RecordId};
 use crate::exec::host_calls::{Comparison, Entry, EntryPage, RecordQuery, RecordWrite};
 use crate::store::{Labels, Record};
+use crate::tenancy::Verb;
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
 use std::sync::Arc;
@@ -23,7 +24,8 @@ impl OneCall {
         let collection: CollectionName = collection
             .parse()
             .map_err(|why| fault(FaultCode::InvalidArgument, format!("the collection's name {why}")))?;
-        self.grants().collection(&collection, write).map_err(denied)?;
+        let verb = if write { Verb::Write } else { Verb::Read };
+        self.grants().collection(&collection, write).map_err(|why| self.deny(&why, verb))?;
         let collections = self.parts.collections.upgrade().ok_or_else(fault::draining)?;
         Ok((collections, Place { namespace: self.namespace.clone(), collection }))
     }

@@ -165,7 +165,8 @@ impl Fetcher {
         if request.headers.len() > HEADERS_MAX || bytes > HEADER_BYTES_MAX {
             return Err(FetchError::TooLarge { what: "the request's head", most: HEADER_BYTES_MAX });
         }
-        moved(bytes + request.body.len());
+        // An address carries as much out as a body does.
+        moved(bytes + request.target.path().len() + request.body.len());
         let answer = timeout(Duration::from_secs(PATIENCE), self.exchange(&turn, request, moved)).await;
         answer.map_err(|_| FetchError::Late(PATIENCE))?
     }
@@ -240,6 +241,7 @@ where
     let answer = async {
         let response = sender.send_request(request).await.map_err(broken)?;
         let (head, body) = response.into_parts();
+        moved(head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum());
         let body = body.map_frame(|frame| {
             moved(frame.data_ref().map_or(0, Bytes::len));
             frame

@@ -268,9 +268,7 @@ impl Failure {
         ]);
         self.details.set_error_info("QUOTA", DOMAIN, metadata);
         self.details.add_quota_failure_violation(format!("{scope}:{name}"), &self.message);
-        if over.wait.is_some() {
-            self.details.set_retry_info(over.wait);
-        }
+        self.details.set_retry_info(Some(over.retry_after()));
     }
 
     fn explain_refused(&mut self, why: &Refused) {

@@ -45,7 +45,8 @@ use std::sync::Arc;
 use subtle::ConstantTimeEq as _;
 use tokens::Tokens;
 
-/// Proof that a caller may do something in a namespace. Only [`Tenancy::authorize`] makes one.
+/// Proof that a caller may do something in a namespace. Only [`Tenancy::authorize`] makes one, and [`Tenancy::operate`],
+/// which is the same for what the node keeps about itself where nobody is asked who they are.
 #[derive(Debug, Clone)]
 pub struct Permit {
     namespace: Namespace,

@@ -187,6 +187,10 @@ async fn run(args: &Args, cases: &[Case]) -> Result<bool, String> {
         row.print(colours);
         rows.push(row);
     };
+    let missing = cases::missing();
+    if !missing.is_empty() {
+        return Err(format!("threats.md lists cases that are none here: {}", missing.join(", ")));
+    }
     let (outcome, figure) = match selftest::run().await {
         Ok(figure) => (Outcome::Held, figure),
         Err(why) => (Outcome::Failed, why),

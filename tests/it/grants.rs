@@ -51,6 +51,31 @@ async fn w07_imports_beyond_the_grants_are_listed_and_nothing_is_deployed() {
 }
 
 #[tokio::test]
+async fn a_guest_that_asks_for_more_than_it_was_granted_is_written_down() {
+    let node = TestNode::start().await;
+    let errands = errands(&node).await;
+    let stub = Stub::new(&node, &errands).await;
+    let denied = || {
+        let all = crate::audit::records(&node.data());
+        let denied = all.into_iter().filter(|record| record.kind() == "denied");
+        denied.map(|record| (record.caller.unwrap(), record.verb.unwrap())).collect::<Vec<_>>()
+    };
+    assert!(denied().is_empty());
+    for (method, errand, verb) in [
+        ("OpenSecret", json!({ "name": "other" }), "invoke"),
+        ("Put", json!({ "name": "private", "id": "x", "text": "x" }), "write"),
+        ("Get", json!({ "name": "private", "id": "x" }), "read"),
+        ("Fetch", json!({ "method": "GET", "url": "http://example.com/", "headers": [] }), "invoke"),
+    ] {
+        let before = denied().len();
+        assert_eq!(fails(&stub, method, errand).await.0, Code::PermissionDenied, "{method}");
+        until(method, async || denied().len() > before).await;
+        let (caller, said) = denied().pop().unwrap();
+        assert!(caller.contains(ERRANDS) && said == verb, "{method}: {caller} {said}");
+    }
+}
+
+#[tokio::test]
 async fn code_of_no_deployment_is_granted_nothing() {
     let node = TestNode::start().await;
     let errands = errands(&node).await;

@@ -26,15 +26,15 @@ pub(crate) async fn usage(node: &TestNode, namespace: &str) -> pb::NamespaceUsag
     admin(node).await.usage(request).await.unwrap().into_inner().usage.unwrap()
 }
 
-/// Asserts that a quota of this name stopped it. Returns how long to wait.
+/// Asserts that a quota of this name stopped it, and says so whole. Returns how long to wait.
 #[track_caller]
-pub(crate) fn over(status: &Status, quota: &str, scope: &str) -> Option<Duration> {
+pub(crate) fn over(status: &Status, quota: &str, scope: &str) -> Duration {
     assert_eq!(verdict(status), (Code::ResourceExhausted, "QUOTA".into()), "{status:?}");
     let metadata: HashMap<String, String> = status.get_details_error_info().unwrap().metadata;
     assert_eq!((metadata["quota"].as_str(), metadata["scope"].as_str()), (quota, scope));
     let failure = status.get_details_quota_failure().unwrap();
     assert_eq!(failure.violations[0].subject, format!("{scope}:{quota}"));
-    status.get_details_retry_info().and_then(|info| info.retry_delay)
+    status.get_details_retry_info().and_then(|info| info.retry_delay).expect("it says when to come back")
 }
 
 async fn sleep(node: &TestNode, ms: u64) -> Result<Called, Status> {
@@ -54,7 +54,7 @@ async fn calls_in_a_second_up_to_the_quota_and_then_with_the_time_to_wait() {
         }
     }
     assert!(fine >= 2, "a second's worth at once");
-    let wait = over(&refused.expect("20 calls take less than 9 seconds"), "calls_per_second", "namespace").unwrap();
+    let wait = over(&refused.expect("20 calls take less than 9 seconds"), "calls_per_second", "namespace");
     assert!(!wait.is_zero() && wait <= Duration::from_millis(500), "{wait:?}");
     tokio::time::sleep(wait).await;
     assert!(sleep(&node, 0).await.is_ok(), "the wait is real");
@@ -75,7 +75,7 @@ async fn calls_at_once_up_to_the_quota_and_a_stream_counts_until_it_ends() {
     let request = stub.request(tokio_stream::wrappers::ReceiverStream::new(more));
     let open = stub.grpc().await.streaming(request, stub.path("Chat"), RawCodec).await.unwrap().into_inner();
     let refused = stub.call("Echo", json!({ "text": "a" })).await.unwrap_err();
-    assert_eq!(over(&refused, "concurrent_calls", "namespace"), None, "nobody knows how long the others take");
+    assert!(over(&refused, "concurrent_calls", "namespace") <= Duration::from_secs(1));
     drop((requests, open));
     until("the place is free", async || stub.call("Echo", json!({ "text": "a" })).await.is_ok()).await;
     assert_eq!(usage(&node, "acme").await.running_calls, 0);
@@ -114,9 +114,9 @@ async fn a_guest_that_spins_through_its_budget_ends_and_the_next_waits() {
     sleep(&node, 0).await.unwrap();
     set(&node, "acme", &[("cpu_ms_per_second", 100)]).await.unwrap();
     let spin = node.call(&plugin("misbehave"), "Spin", amount(0)).await.unwrap_err();
-    assert!(over(&spin, "cpu_ms_per_second", "namespace").is_some());
+    over(&spin, "cpu_ms_per_second", "namespace");
     let next = sleep(&node, 0).await.unwrap_err();
-    assert!(over(&next, "cpu_ms_per_second", "namespace").unwrap() <= Duration::from_secs(3));
+    assert!(over(&next, "cpu_ms_per_second", "namespace") <= Duration::from_secs(3));
     let mut elsewhere = Call::new(&plugin("greeter"), "SayHello", json!({ "name": "you" })).into_request();
     elsewhere.namespace = "globex".into();
     assert!(raw_serve(&node, elsewhere).await.is_ok(), "others' time is their own");
@@ -150,6 +150,42 @@ async fn records_and_bytes_up_to_the_quota_and_deletes_always_work() {
 }
 
 #[tokio::test]
+async fn compiling_up_to_the_quota() {
+    let node = TestNode::start().await;
+    let greeter = plugin("greeter");
+    deploy(&node, &greeter).await; // nobody is stopped by what was not used yet
+    let used = usage(&node, "acme").await.compile.unwrap();
+    assert!(used.seconds > 0 || used.nanos > 0);
+    set(&node, "acme", &[("compile_ms_per_minute", 1)]).await.unwrap();
+    let misbehave = plugin("misbehave");
+    deploy(&node, &misbehave).await; // it is charged at its end, and may go beyond once
+    let refused = node.call(&plugin("streams"), "Echo", json!({ "text": "hi" })).await.unwrap_err();
+    assert!(over(&refused, "compile_ms_per_minute", "namespace") > Duration::from_secs(1));
+    assert!(node.call(&greeter, "SayHello", json!({ "name": "you" })).await.is_ok(), "what is compiled runs");
+    set(&node, "acme", &[("compile_ms_per_minute", 0)]).await.unwrap();
+    assert!(node.call(&plugin("streams"), "Echo", json!({ "text": "hi" })).await.is_ok());
+}
+
+#[tokio::test]
+async fn what_goes_out_and_comes_in_up_to_the_quota() {
+    let node = TestNode::start_with(|config| config.net.allow = vec!["127.0.0.1/32".into()]).await;
+    let errands = errands(&node).await;
+    let full = Outside::saying(format!("HTTP/1.1 200 OK\r\ncontent-length: 20000\r\n\r\n{}", "x".repeat(20_000))).await;
+    grant(&node, &[&full.grant()]).await;
+    let stub = Stub::new(&node, &errands).await;
+    let fetch = async || stub.call("Fetch", json!({ "method": "GET", "url": full.url("/"), "headers": [] })).await;
+    fetch().await.unwrap();
+    assert!(usage(&node, "acme").await.egress_bytes > 20_000);
+    set(&node, "acme", &[("egress_kib_per_second", 1)]).await.unwrap();
+    fetch().await.unwrap(); // charged at its end
+    let refused = fetch().await.unwrap_err();
+    assert!(over(&refused, "egress_kib_per_second", "namespace") > Duration::from_secs(1), "as the guest was told it");
+    assert_eq!(full.heard().len(), 2, "nothing went out");
+    set(&node, "acme", &[("egress_kib_per_second", 0)]).await.unwrap();
+    fetch().await.unwrap();
+}
+
+#[tokio::test]
 async fn artifacts_up_to_the_quota() {
     let node = TestNode::start().await;
     set(&node, "acme", &[("artifacts", 1)]).await.unwrap();
@@ -176,7 +212,7 @@ async fn u05_one_caller_over_many_namespaces_has_one_callers_quota() {
     }
     let most = 50.0 * (began.elapsed().as_secs_f64() + 1.0) + 1.0;
     assert!(f64::from(fine) <= most, "{fine} of at most {most}");
-    assert!(over(&refused.unwrap(), "calls_per_second", "caller").is_some());
+    over(&refused.unwrap(), "calls_per_second", "caller");
 }
 
 #[tokio::test]

@@ -87,7 +87,10 @@ impl Metrics {
             true => Ok(()),
             false => {
                 self.tenancy.refused(&caller, &system, Verb::Read);
-                Err(refuse(StatusCode::FORBIDDEN, "metrics are for those who run the node (role admin in *)".to_owned()))
+                Err(refuse(
+                    StatusCode::FORBIDDEN,
+                    "metrics are for those who run the node (role admin in *)".to_owned(),
+                ))
             }
         }
     }
@@ -174,7 +177,9 @@ impl Collector for Links {
         let mut family = encoder.encode_descriptor("collector_link_calls", help, None, MetricType::Counter)?;
         for link in &links {
             let tally = self.tally(link).named();
-            for (outcome, count) in tally.iter().filter_map(|(name, count)| Some((name.strip_prefix("calls_")?, *count))) {
+            for (outcome, count) in
+                tally.iter().filter_map(|(name, count)| Some((name.strip_prefix("calls_")?, *count)))
+            {
                 let [address, peer] = labels(link);
                 let labels = [address, peer, ("outcome", outcome.to_owned())];
                 ConstCounter::new(count).encode(family.encode_family(&labels)?)?;

@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// When to try again where others' calls take all there is. 100 ms: how long they take nobody knows; most take less.
+const CALLS_END: Duration = Duration::from_millis(100);
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -114,8 +116,8 @@ impl Space {
         let most = terms.quota.concurrent_calls;
         let held = Held(Arc::clone(self));
         if self.running.fetch_add(1, Ordering::Relaxed) >= most && most > 0 {
-            // How long the others take nobody knows; `held` gives back what it took.
-            return Err(self.refuse("concurrent_calls", most, None));
+            // `held` gives back what it took.
+            return Err(self.refuse("concurrent_calls", most, Some(CALLS_END)));
         }
         self.count()?;
         Ok(held)
@@ -198,7 +200,7 @@ impl Account for Space {
         let taken = self.memory.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
             used.checked_add(bytes).filter(|sum| *sum <= most)
         });
-        taken.map(drop).map_err(|_| self.refuse("memory_mib", limit, None))
+        taken.map(drop).map_err(|_| self.refuse("memory_mib", limit, Some(CALLS_END)))
     }
 
     fn give_memory(&self, bytes: u64) {

@@ -1,8 +1,11 @@
 //! O: more than the node can do.
 
-use crate::case::{Case, Cost, Verdict, check, refused, told};
+use crate::case::{Case, Cost, Miss, Verdict, check, refused, told};
+use crate::node::Node;
 use crate::target::{Target, any, code};
+use collector::cli::PluginFile;
 use collector::rpc::pb;
+use prost_types::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,7 +18,7 @@ pub fn cases() -> Vec<Case> {
     vec![
         Case::new(
             "O01",
-            "ten times as many clients as the node keeps up with, in small",
+            "ten times as many clients as a node with two slots keeps up with",
             "most of the peak goes on, the rest RESOURCE_EXHAUSTED with RetryInfo, normal after 5 s",
             |t| Box::pin(o01(t)),
         )
@@ -34,9 +37,19 @@ pub fn cases() -> Vec<Case> {
             |t| Box::pin(o03(t)),
         )
         .costs(Cost::Heavy),
-        Case::new("O04", "clients that repeat every failure at once", "normal 10 s after they stop", |t| {
-            Box::pin(o04(t))
-        })
+        Case::new(
+            "O04",
+            "clients of such a node that repeat every failure at once",
+            "normal 10 s after they stop",
+            |t| Box::pin(o04(t)),
+        )
+        .costs(Cost::Heavy),
+        Case::new(
+            "O05",
+            "sins among calls at half of what the node does, for as long as there is time (an hour in a full run)",
+            "memory and descriptors stay where they were; in a full run the slowest calls, too",
+            |t| Box::pin(o05(t)),
+        )
         .costs(Cost::Heavy),
     ]
 }
@@ -47,18 +60,23 @@ struct Load {
     refused: AtomicU64,
     unhinted: AtomicU64,
     slowest_refusal_us: AtomicU64,
+    /// Of calls that were done, in microseconds.
+    took: std::sync::Mutex<Vec<u64>>,
     other: std::sync::Mutex<Option<String>>,
 }
 
 impl Load {
     fn note(&self, answer: Result<(), Status>, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         match answer {
-            Ok(()) => drop(self.done.fetch_add(1, Ordering::Relaxed)),
+            Ok(()) => {
+                self.done.fetch_add(1, Ordering::Relaxed);
+                self.took.lock().unwrap().push(micros);
+            }
             Err(status) if status.code() == Code::ResourceExhausted => {
                 self.refused.fetch_add(1, Ordering::Relaxed);
                 let hint = status.get_details_retry_info().and_then(|info| info.retry_delay);
                 self.unhinted.fetch_add(u64::from(hint.is_none()), Ordering::Relaxed);
-                let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
                 self.slowest_refusal_us.fetch_max(micros, Ordering::Relaxed);
             }
             Err(status) => *self.other.lock().unwrap() = Some(told(&status)),
@@ -68,21 +86,40 @@ impl Load {
 
 fn hello(t: &Target) -> pb::ServeRequest {
     let hello = crate::messages::Hello { name: "me".into(), locale: String::new() };
+    by_digest(t, &t.guests.greeter, ("greeter.v1.Greeter", "SayHello"), any("greeter.v1.HelloRequest", &hello))
+}
+
+/// What keeps a slot for a while, and no core.
+fn nap(t: &Target) -> pb::ServeRequest {
+    let sin = crate::messages::Sin { amount: 5, text: String::new() };
+    by_digest(t, &t.guests.misbehave, ("misbehave.v1.Misbehave", "Sleep"), any("misbehave.v1.Sin", &sin))
+}
+
+fn by_digest(t: &Target, plugin: &PluginFile, (service, method): (&str, &str), input: Any) -> pb::ServeRequest {
+    let uri = format!("sha256:{}", plugin.artifact.digest);
     pb::ServeRequest {
         namespace: t.namespace.clone(),
-        service: Some(pb::ServiceTypeRef { namespace: String::new(), service_name: "greeter.v1.Greeter".into() }),
-        method_name: "SayHello".into(),
-        input: Some(any("greeter.v1.HelloRequest", &hello)),
+        service: Some(pb::ServiceTypeRef { namespace: String::new(), service_name: service.into() }),
+        method_name: method.into(),
+        input: Some(input),
         execution_context: Default::default(),
-        service_def: Some(pb::serve_request::ServiceDef::ServiceUri(format!(
-            "sha256:{}",
-            t.guests.greeter.artifact.digest
-        ))),
+        service_def: Some(pb::serve_request::ServiceDef::ServiceUri(uri)),
     }
 }
 
+/// A node that can do little, so that there can be too much for it.
+fn small(t: &Target) -> Result<(Node, Target), Miss> {
+    t.other(&["wasm.slots=2".into(), "wasm.queue=8".into()])
+}
+
 /// Clients that call one after the other for a while; calls done a second.
-async fn load(t: &Target, clients: usize, lasts: Duration, rest: Duration) -> Result<(f64, Arc<Load>), String> {
+async fn load(
+    t: &Target,
+    call: fn(&Target) -> pb::ServeRequest,
+    clients: usize,
+    lasts: Duration,
+    rest: Duration,
+) -> Result<(f64, Arc<Load>), String> {
     let load = Arc::new(Load::default());
     let until = Instant::now() + lasts;
     let mut all = JoinSet::new();
@@ -91,7 +128,7 @@ async fn load(t: &Target, clients: usize, lasts: Duration, rest: Duration) -> Re
     let wires = (0..clients.div_ceil(16)).map(wire).collect::<Result<Vec<_>, _>>()?;
     for wire in (0..clients).filter_map(|n| wires.get(n / 16)) {
         let wire = wire.clone();
-        let (load, request) = (Arc::clone(&load), hello(t));
+        let (load, request) = (Arc::clone(&load), call(t));
         all.spawn(async move {
             while Instant::now() < until {
                 let began = Instant::now();
@@ -108,14 +145,16 @@ async fn load(t: &Target, clients: usize, lasts: Duration, rest: Duration) -> Re
 }
 
 async fn o01(t: &Target) -> Verdict {
-    t.lives().await?;
-    let lasts = Duration::from_secs(t.many(1, 60) as u64);
-    let (peak, _) = load(t, 16, Duration::from_secs(1), Duration::ZERO).await?;
-    let (goodput, over) = load(t, 160, lasts, Duration::ZERO).await?;
+    let (_node, t) = &small(t)?;
+    t.prepare().await?;
+    let lasts = Duration::from_secs(t.many(2, 60) as u64);
+    let (peak, _) = load(t, nap, 8, Duration::from_secs(1), Duration::ZERO).await?;
+    let (goodput, over) = load(t, nap, 100, lasts, Duration::ZERO).await?;
     let (refused, unhinted) = (over.refused.load(Ordering::Relaxed), over.unhinted.load(Ordering::Relaxed));
+    check(refused > 0, || "nobody was refused: it was no overload".to_owned())?;
     check(unhinted == 0, || format!("{unhinted} of {refused} refusals do not say when to try again"))?;
-    // A fifth: the clients, and what else runs, share the machine with the node here; the bar of 90 % is the benchmark's.
-    check(goodput >= peak / 5.0, || format!("{goodput:.0} a second of {peak:.0}"))?;
+    // A half: the clients, and what else runs, share the machine with the node here; the bar of 90 % is the benchmark's.
+    check(goodput >= peak / 2.0, || format!("{goodput:.0} a second of {peak:.0}"))?;
     let began = Instant::now();
     t.lives().await?;
     check(began.elapsed() < Duration::from_secs(5), || "slow afterwards".to_owned())?;
@@ -197,8 +236,11 @@ async fn o03(t: &Target) -> Verdict {
 }
 
 async fn o04(t: &Target) -> Verdict {
-    t.lives().await?;
-    let (_, over) = load(t, 200, Duration::from_secs(t.many(1, 30) as u64), Duration::ZERO).await?;
+    let (_node, t) = &small(t)?;
+    t.prepare().await?;
+    let (_, over) = load(t, nap, 200, Duration::from_secs(t.many(2, 30) as u64), Duration::ZERO).await?;
+    let refused = over.refused.load(Ordering::Relaxed);
+    check(refused > 200, || format!("{refused} were refused: nobody had to try again"))?;
     let began = Instant::now();
     let code = code(&t.guests.greeter);
     let input = any("greeter.v1.HelloRequest", &crate::messages::Hello { name: "me".into(), locale: String::new() });
@@ -208,6 +250,48 @@ async fn o04(t: &Target) -> Verdict {
         let answer = t.serve("greeter.v1.Greeter", "SayHello", input.clone(), code.clone(), None).await;
         well = if answer.is_ok() { well + 1 } else { 0 };
     }
-    let refused = over.refused.load(Ordering::Relaxed);
     Ok(format!("{refused} refused, well again after {} ms", began.elapsed().as_millis()))
+}
+
+/// Parts of the soak, of which the first two warm it up.
+const PARTS: usize = 6;
+/// KiB by which memory may be more at the end, beside 1 MiB for each ten minutes: what an allocator keeps of a burst.
+const SLACK_KIB: u64 = 8 << 10;
+
+async fn o05(t: &Target) -> Verdict {
+    t.lives().await?;
+    t.prepare().await?;
+    let part = Duration::from_secs(t.many(2, 600) as u64);
+    let (mut held, mut slowest) = (Vec::new(), Vec::new());
+    for _ in 0..PARTS {
+        let sinner = t.again();
+        let until = Instant::now() + part;
+        let sins = tokio::spawn(async move {
+            for (method, amount) in [("Trap", 0), ("GrowMemory", 1_000), ("Panic", 0), ("FloodLog", 100)].iter().cycle()
+            {
+                if Instant::now() >= until {
+                    return;
+                }
+                let _ = sinner.sin(method, *amount, "soak", Some(Duration::from_millis(250))).await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        // A client with a pause as long as a call takes gives half of the load that it could.
+        let (_, load) = load(t, hello, 8, part, Duration::from_millis(1)).await?;
+        sins.await.map_err(|why| why.to_string())?;
+        let mut took = std::mem::take(&mut *load.took.lock().unwrap());
+        took.sort_unstable();
+        slowest.push(took.get(took.len() * 99 / 100).copied().unwrap_or_default());
+        held.extend(t.watched().and_then(|node| node.held().ok()));
+    }
+    let minutes = part.as_secs() * (PARTS as u64 - 2) / 60;
+    let [.., last] = &held[..] else { return Ok("watched from afar: memory is not known".to_owned()) };
+    let warm = held.get(1..3).into_iter().flatten();
+    let (rss, descriptors) = warm.fold((0, 0), |(rss, open), one| (one.rss_kib.max(rss), one.descriptors.max(open)));
+    let more = last.rss_kib.saturating_sub(rss);
+    check(more <= SLACK_KIB + minutes * 1_024 / 10, || format!("{more} KiB more after {minutes} minutes"))?;
+    check(last.descriptors <= descriptors + 16, || format!("{} descriptors, {descriptors} before", last.descriptors))?;
+    let drift = slowest.last().copied().unwrap_or_default() as f64 / slowest.get(1).copied().unwrap_or(1).max(1) as f64;
+    check(!t.full || drift < 1.1, || format!("p99 is {drift:.2} times what it was"))?;
+    Ok(format!("{more} KiB more, {} descriptors ({descriptors}), p99 {drift:.2}x, in {PARTS} parts", last.descriptors))
 }
