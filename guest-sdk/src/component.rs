@@ -52,10 +52,10 @@ impl From<Fault> for types::Fault {
     }
 }
 
-/// A fault of the node's own; those have no details.
+/// A fault of the node's own, with what it says to programs: of a quota its name, and when to come back.
 impl From<types::Fault> for Fault {
     fn from(fault: types::Fault) -> Self {
-        Self::new(fault.code.into(), fault.message)
+        Self::new(fault.code.into(), fault.message).with_encoded(&fault.details)
     }
 }
 

@@ -160,6 +160,13 @@ impl Fault {
         violations.into_iter().chain(self.details.iter().cloned()).collect()
     }
 
+    /// The same, with the details of an encoded `google.rpc.Status`; bytes that are none add nothing.
+    #[cfg(any(target_family = "wasm", test))]
+    pub(crate) fn with_encoded(mut self, details: &[u8]) -> Self {
+        self.details.extend(crate::rpc::Status::decode(details).map(|status| status.details).unwrap_or_default());
+        self
+    }
+
     /// The details as the node wants them: a `google.rpc.Status` with nothing but details, or no bytes at all.
     #[cfg(any(target_family = "wasm", test))]
     pub(crate) fn encode_details(&self) -> Vec<u8> {
@@ -214,6 +221,15 @@ mod tests {
     #[test]
     fn a_plain_fault_has_no_detail_bytes() {
         assert!(Fault::not_found("no such page").encode_details().is_empty());
+    }
+
+    #[test]
+    fn details_of_the_nodes_own_are_passed_on() {
+        let said = Fault::resource_exhausted("used up")
+            .with_detail(&ErrorInfo { reason: "QUOTA".into(), ..Default::default() });
+        let heard = Fault::resource_exhausted("used up").with_encoded(&said.encode_details());
+        assert_eq!(heard, said);
+        assert!(Fault::not_found("").with_encoded(b"\xff noise").details().is_empty());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Calls in flight: counted, bounded, waited for when the node drains.
 
 use super::Config;
-use super::lifetime::Running;
+use super::lifetime::{Activity, Running};
 use super::status;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -25,7 +25,14 @@ pub(super) struct Calls {
 #[derive(Debug)]
 pub(super) struct InFlight {
     _counted: Option<(TaskTrackerToken, OwnedSemaphorePermit)>,
-    _connection: Running,
+    connection: Running,
+}
+
+impl InFlight {
+    /// Of the connection that it runs on.
+    pub(super) fn activity(&self) -> Activity {
+        self.connection.activity()
+    }
 }
 
 impl Calls {
@@ -45,7 +52,7 @@ impl Calls {
                 Some((self.running.token(), place))
             }
         };
-        Ok(InFlight { _counted: counted, _connection: connection })
+        Ok(InFlight { _counted: counted, connection })
     }
 
     /// The ones that a draining node waits for.
@@ -56,7 +63,6 @@ impl Calls {
 
 #[cfg(test)]
 mod tests {
-    use super::super::lifetime::Activity;
     use super::*;
     use tonic::Code;
     use tonic_types::StatusExt as _;
@@ -64,7 +70,7 @@ mod tests {
     #[tokio::test]
     async fn calls_below_at_and_above_the_limit() {
         let calls = Calls::new(&Config { calls: 2, ..Config::default() });
-        let begin = |path| calls.begin(path, Activity::default().begin());
+        let begin = |path| calls.begin(path, Activity::new(std::time::Duration::from_secs(60)).begin());
         let (first, _second) = (begin("/a.B/C").unwrap(), begin("/a.B/C").unwrap());
         let refused = begin("/a.B/C").unwrap_err();
         assert_eq!(refused.code(), Code::ResourceExhausted);

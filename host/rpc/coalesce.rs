@@ -172,7 +172,7 @@ mod tests {
     #[tokio::test]
     async fn small_writes_leave_together_and_large_ones_as_they_are() {
         let sizes = Arc::new(Mutex::new(Vec::new()));
-        let activity = Activity::default();
+        let activity = Activity::new(std::time::Duration::from_secs(60));
         let turn = Turn::default();
         let mut stream = Coalesced::new(Sizes(Arc::clone(&sizes)), activity.clone(), turn.clone());
         stream.write_all(&[1; 100]).await.unwrap();
@@ -206,7 +206,7 @@ mod tests {
     #[tokio::test]
     async fn every_byte_arrives_in_order_through_a_narrow_pipe() {
         let (near, mut far) = tokio::io::duplex(7);
-        let activity = Activity::default();
+        let activity = Activity::new(std::time::Duration::from_secs(60));
         let _both = [activity.begin(), activity.begin()];
         let turn = Turn::default();
         let asked = turn.clone();

@@ -36,6 +36,9 @@ pub struct Config {
     pub age_grace_s: u64,
     /// Seconds without a call until a connection is told to go away; 0: never. 300: clients come back for less.
     pub idle_s: u64,
+    /// Seconds that an answer may wait for its reader; then what it holds is let go and the call has ended. 60: longer than
+    /// any network stands still and goes on. A stream on which nothing happens does not wait for its reader.
+    pub unread_s: u64,
     /// The namespace of native calls, reflection and health that name none in metadata `collector-namespace`.
     pub default_namespace: String,
     /// Milliseconds that calls in flight get to finish when the node stops. 10,000: below what supervisors wait.
@@ -69,6 +72,7 @@ impl Config {
             ("server.connections_per_address", self.connections_per_address == 0),
             ("server.handshakes", self.handshakes == 0),
             ("server.calls", self.calls == 0),
+            ("server.unread_s", self.unread_s == 0),
         ] {
             if zero {
                 return Err(BadSetting { key, problem: "must be above 0".to_owned() });
@@ -107,6 +111,7 @@ impl Default for Config {
             age_s: 1_800,
             age_grace_s: 600,
             idle_s: 300,
+            unread_s: 60,
             default_namespace: "default".to_owned(),
             grace_ms: 10_000,
             cors_origins: Vec::new(),

@@ -236,13 +236,11 @@ fn finish(mut response: Response<Body>, call: InFlight, caller: Caller, mut reco
     record.with(response.headers());
     let receipt = response.extensions_mut().remove::<ReceiptSlot>();
     let trailing = response.extensions_mut().remove::<Trailing>();
-    let patience = response.extensions_mut().remove::<Patience>();
+    let patience = response.extensions_mut().remove::<Patience>().map(|Patience(longest)| longest);
+    let activity = call.activity();
     response.map(|body| {
         let outgoing = Outgoing { body, receipt, trailing, caller, is_cut: false, ended: None, record, _call: call };
-        match patience {
-            Some(patience) => patience.watch(Body::new(outgoing)),
-            None => Body::new(outgoing),
-        }
+        activity.watch(Body::new(outgoing), patience)
     })
 }
 

@@ -2,6 +2,7 @@
 //! runs on it may end.
 
 use super::Config;
+use super::stalled::Answers;
 use hyper_util::server::graceful::GracefulConnection;
 use std::pin::pin;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
 
 /// How long what may last.
 #[derive(Debug, Clone, Copy)]
@@ -31,7 +33,7 @@ impl Lifetime {
     }
 }
 
-/// Counts what runs on one connection. Clones count the same.
+/// Counts what runs on one connection, and knows its answers. Clones count the same.
 #[derive(Debug, Clone)]
 pub(super) struct Activity(Arc<Counts>);
 
@@ -41,23 +43,34 @@ struct Counts {
     running: AtomicUsize,
     /// When the last one ended, in milliseconds since `born`.
     ended: AtomicU64,
+    answers: Answers,
+    /// How long an answer may wait for its reader.
+    unread: Duration,
 }
 
 /// Something runs on the connection, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Running(Activity);
 
-impl Default for Activity {
-    fn default() -> Self {
-        Self(Arc::new(Counts { born: Instant::now(), running: AtomicUsize::new(0), ended: AtomicU64::new(0) }))
-    }
-}
-
 impl Activity {
+    /// * `unread`: how long an answer may wait for its reader.
+    pub(super) fn new(unread: Duration) -> Self {
+        let (running, ended, answers) = (AtomicUsize::new(0), AtomicU64::new(0), Answers::default());
+        Self(Arc::new(Counts { born: Instant::now(), running, ended, answers, unread }))
+    }
+
     /// A request has come.
     pub(super) fn begin(&self) -> Running {
         self.0.running.fetch_add(1, Ordering::AcqRel);
         Running(self.clone())
+    }
+
+    /// The body of an answer, for as long as it is read.
+    ///
+    /// * `longest`: how long it may wait for its reader, where that is not as usual.
+    pub(super) fn watch(&self, body: Body, longest: Option<Duration>) -> Body {
+        let Counts { answers, unread, .. } = &*self.0;
+        answers.watch(body, longest.unwrap_or(*unread))
     }
 
     /// Whether more than one thing runs.
@@ -83,6 +96,13 @@ impl Activity {
             }
             sleep_until(at).await;
         }
+    }
+}
+
+impl Running {
+    /// Where it is counted.
+    pub(super) fn activity(&self) -> Activity {
+        self.0.clone()
     }
 }
 
@@ -112,8 +132,10 @@ pub(super) async fn tend<C: GracefulConnection>(
             None => std::future::pending().await,
         }
     };
+    let mut unread = pin!(activity.0.answers.tend());
     let grace = tokio::select! {
         ended = connection.as_mut() => return ended,
+        () = &mut unread => None,
         () = drain.cancelled() => None,
         () = old => Some(lifetime.grace),
         () = activity.idle(lifetime.idle) => Some(lifetime.grace),
@@ -127,6 +149,7 @@ pub(super) async fn tend<C: GracefulConnection>(
     };
     tokio::select! {
         ended = connection => ended,
+        () = unread => Ok(()),
         () = over => Ok(()),
     }
 }
@@ -137,7 +160,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_is_idle_when_nothing_has_run_for_long_enough() {
-        let (activity, idle) = (Activity::default(), Duration::from_millis(40));
+        let (activity, idle) = (Activity::new(Duration::from_secs(60)), Duration::from_millis(40));
         let began = Instant::now();
         let running = activity.begin();
         sleep(Duration::from_millis(100)).await;

@@ -155,6 +155,7 @@ impl Server {
             tls: self.tls,
             streams: self.config.streams,
             lifetime: Lifetime::new(&self.config),
+            unread: Duration::from_secs(self.config.unread_s),
             drain: open.drain.clone(),
             identify,
             answers: Answers { web, door, calls: open.calls.clone(), longest },
@@ -204,6 +205,8 @@ struct Host {
     /// At once on one connection.
     streams: u32,
     lifetime: Lifetime,
+    /// How long an answer may wait for its reader.
+    unread: Duration,
     drain: CancellationToken,
     identify: Identify,
     answers: Answers,
@@ -233,7 +236,7 @@ impl Host {
         place.greeted();
         let certificate = shown.as_ref().and_then(Shown::leaf);
         let visitor = self.identify.connection(Peer { address, certificate });
-        let (activity, answers) = (Activity::default(), self.answers);
+        let (activity, answers) = (Activity::new(self.unread), self.answers);
         let running = activity.clone();
         let service = service_fn(move |request: Request<Incoming>| {
             let answer = answers.clone().answer(request, &visitor, running.begin());

@@ -1,68 +1,99 @@
 //! Answers whose reader stalls. HTTP/2 asks a body for nothing while its reader takes nothing, so that no body sees it:
-//! somebody beside it looks, and lets go of what the answer holds (files, places, the caller).
+//! the connection looks through its answers now and then, and lets go of what those hold that nobody reads (memory, files,
+//! places, the caller).
+//!
+//! Data goes on in pieces: what is handed to HTTP/2 waits there for its reader, and nobody could let go of it.
 
 use super::status;
-use crate::lifecycle::Lifecycle;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::time::{Instant, sleep_until};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio::time::{Instant, sleep};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
-/// Put into the extensions of an answer: how long its reader may take nothing of it.
-#[derive(Clone)]
-pub(super) struct Patience {
-    pub(super) longest: Duration,
-    pub(super) lifecycle: Lifecycle,
-}
+/// How often a connection looks through its answers.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Bytes that are handed on at once. 64 KiB: four frames, and as much as a client that says nothing takes.
+const PIECE: usize = 64 << 10;
+/// Answers that are remembered before those that ended are forgotten. 256: more than run at once.
+const REMEMBERED: usize = 256;
 
-impl Patience {
+/// Put into the extensions of an answer: how long its reader may take nothing of it, where that is not as usual.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience(pub(super) Duration);
+
+/// The answers of one connection. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Answers(Arc<Mutex<Vec<Weak<Mutex<Slot>>>>>);
+
+impl Answers {
     /// The body, for as long as it is read.
-    pub(super) fn watch(self, body: Body) -> Body {
-        let slot = Arc::new(Mutex::new(Slot { body: Some(body), waits: Some(Instant::now()) }));
-        let (watched, gone) = (Arc::clone(&slot), CancellationToken::new());
-        let read = gone.clone();
-        drop(self.lifecycle.spawn(async move {
-            read.run_until_cancelled(look(watched, self.longest)).await;
-        }));
-        Body::new(Watched { slot, _gone: gone.drop_guard() })
+    ///
+    /// * `longest`: how long its reader may take nothing of it.
+    pub(super) fn watch(&self, body: Body, longest: Duration) -> Body {
+        let slot = Slot { body: Some(body), rest: Bytes::new(), waits: Some(Instant::now()), longest };
+        let slot = Arc::new(Mutex::new(slot));
+        let mut all = lock(&self.0);
+        if all.len() >= REMEMBERED {
+            all.retain(|one| one.strong_count() > 0);
+        }
+        all.push(Arc::downgrade(&slot));
+        drop(all);
+        Body::new(Watched { slot })
+    }
+
+    /// Lets go of what nobody reads, again and again.
+    ///
+    /// * returns: never.
+    pub(super) async fn tend(&self) {
+        loop {
+            sleep(LOOK_EVERY).await;
+            let stalled = self.stalled(Instant::now());
+            drop(stalled); // whatever they hold, it is not under a lock
+        }
+    }
+
+    fn stalled(&self, now: Instant) -> Vec<(Body, Bytes)> {
+        let mut all = lock(&self.0);
+        all.retain(|one| one.strong_count() > 0);
+        let slots: Vec<_> = all.iter().filter_map(Weak::upgrade).collect();
+        drop(all);
+        slots.iter().filter_map(|slot| lock(slot).let_go(now)).collect()
     }
 }
 
+#[derive(Debug)]
 struct Slot {
     /// Until it ended, or was not read.
     body: Option<Body>,
+    /// What it gave and was not handed on yet.
+    rest: Bytes,
     /// Since when nobody asks for more; `None`: somebody does, and there is nothing yet.
     waits: Option<Instant>,
+    longest: Duration,
 }
 
-/// Empties the slot when its reader has stalled.
-async fn look(slot: Arc<Mutex<Slot>>, longest: Duration) {
-    loop {
-        let now = Instant::now();
-        let until = lock(&slot).waits.unwrap_or(now) + longest;
-        if until <= now {
-            let stalled = lock(&slot).body.take();
-            drop(stalled);
-            return;
+impl Slot {
+    /// What it holds, if that was not read for too long.
+    fn let_go(&mut self, now: Instant) -> Option<(Body, Bytes)> {
+        match self.waits {
+            Some(since) if since + self.longest <= now => Some((self.body.take()?, std::mem::take(&mut self.rest))),
+            _ => None,
         }
-        sleep_until(until).await;
     }
 }
 
-fn lock(slot: &Mutex<Slot>) -> MutexGuard<'_, Slot> {
+fn lock<T>(slot: &Mutex<T>) -> MutexGuard<'_, T> {
     slot.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Watched {
     slot: Arc<Mutex<Slot>>,
-    _gone: DropGuard,
 }
 
 impl HttpBody for Watched {
@@ -70,25 +101,44 @@ impl HttpBody for Watched {
     type Error = Status;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let mut slot = lock(&self.slot);
+        let slot = &mut *lock(&self.slot);
         let Some(body) = &mut slot.body else {
             return Poll::Ready(slot.waits.take().map(|_stalled| Ok(late())));
         };
+        if !slot.rest.is_empty() {
+            slot.waits = Some(Instant::now());
+            let piece = slot.rest.split_to(slot.rest.len().min(PIECE));
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
         let polled = Pin::new(body).poll_frame(cx);
         slot.waits = polled.is_ready().then(Instant::now);
-        if let Poll::Ready(None) = polled {
-            (slot.body, slot.waits) = (None, None);
+        match polled {
+            Poll::Ready(None) => {
+                (slot.body, slot.waits) = (None, None);
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(frame.map_data(|mut data| {
+                slot.rest = data.split_off(data.len().min(PIECE));
+                data
+            })))),
+            other => other,
         }
-        polled
     }
 
     fn is_end_stream(&self) -> bool {
         let slot = lock(&self.slot);
-        slot.body.as_ref().map_or(slot.waits.is_none(), HttpBody::is_end_stream)
+        slot.rest.is_empty() && slot.body.as_ref().map_or(slot.waits.is_none(), HttpBody::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        lock(&self.slot).body.as_ref().map(HttpBody::size_hint).unwrap_or_default()
+        let slot = lock(&self.slot);
+        let mut hint = slot.body.as_ref().map(HttpBody::size_hint).unwrap_or_default();
+        let rest = slot.rest.len() as u64;
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper.saturating_add(rest));
+        }
+        hint.set_lower(hint.lower().saturating_add(rest));
+        hint
     }
 }
 
@@ -105,7 +155,9 @@ fn late() -> Frame<Bytes> {
 mod tests {
     use super::*;
     use futures_util::stream::{self, StreamExt as _};
-    use http_body_util::{BodyExt as _, StreamBody};
+    use http_body_util::{BodyExt as _, Full, StreamBody};
+
+    const LONGEST: Duration = Duration::from_millis(50);
 
     /// A body with this many frames and then none, and whether it is still there.
     fn held(frames: usize) -> (Body, Arc<()>) {
@@ -119,40 +171,57 @@ mod tests {
         (Body::new(StreamBody::new(frames)), holds)
     }
 
-    async fn is_gone(holds: &Arc<()>) {
-        for _ in 0..1_000 {
-            if Arc::strong_count(holds) == 1 {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        panic!("it is still there");
-    }
-
     #[tokio::test]
     async fn what_an_answer_holds_is_let_go_when_nobody_reads_it_and_not_before() {
-        let longest = Duration::from_millis(50);
-        let patience = || Patience { longest, lifecycle: Lifecycle::default() };
+        let answers = Answers::default();
+        let after = |span| drop(answers.stalled(Instant::now() + span));
         let (body, holds) = held(3);
-        let mut body = patience().watch(body);
+        let mut body = answers.watch(body, LONGEST);
         for _ in 0..3 {
+            after(LONGEST / 2);
             assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "x");
         }
         // Nothing comes: it is not the reader who is slow.
-        assert!(tokio::time::timeout(4 * longest, body.frame()).await.is_err());
+        assert!(tokio::time::timeout(LONGEST / 10, body.frame()).await.is_err());
+        after(100 * LONGEST);
         assert_eq!(Arc::strong_count(&holds), 2);
 
         let (body, holds) = held(3);
-        let mut body = patience().watch(body);
+        let mut body = answers.watch(body, LONGEST);
         body.frame().await.unwrap().unwrap();
-        is_gone(&holds).await;
+        after(LONGEST / 2);
+        assert_eq!(Arc::strong_count(&holds), 2);
+        after(2 * LONGEST);
+        assert_eq!(Arc::strong_count(&holds), 1);
         assert!(!body.is_end_stream());
         let end = body.frame().await.unwrap().unwrap().into_trailers().unwrap();
         assert_eq!(end["grpc-status"], "4");
         assert!(body.frame().await.is_none() && body.is_end_stream());
 
         let (body, holds) = held(1);
-        drop(Patience { longest: Duration::from_secs(3_600), ..patience() }.watch(body));
-        is_gone(&holds).await; // nobody waits for what is not wanted
+        drop(answers.watch(body, Duration::from_secs(3_600)));
+        assert_eq!(Arc::strong_count(&holds), 1, "nobody waits for what is not wanted");
+    }
+
+    #[tokio::test]
+    async fn large_data_goes_on_in_pieces_and_whole() {
+        let answers = Answers::default();
+        for size in [0, 1, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE + 7] {
+            let data: Bytes = (0..size).map(|n| n as u8).collect::<Vec<_>>().into();
+            let mut body = answers.watch(Body::new(Full::new(data.clone())), LONGEST);
+            assert_eq!(body.size_hint().exact(), Some(size as u64));
+            let mut got = Vec::new();
+            while let Some(frame) = body.frame().await {
+                let piece = frame.unwrap().into_data().unwrap();
+                assert!(piece.len() <= PIECE);
+                got.extend_from_slice(&piece);
+                assert_eq!(body.size_hint().exact(), Some((size - got.len()) as u64));
+            }
+            assert!(got == data && body.is_end_stream(), "{size}");
+        }
+        for _ in 0..3 * REMEMBERED {
+            drop(answers.watch(Body::empty(), LONGEST));
+        }
+        assert!(lock(&answers.0).len() <= REMEMBERED);
     }
 }

@@ -342,3 +342,21 @@ async fn r10_a_client_that_hangs_up_stops_its_guest() {
     }
     goes_on(&node).await;
 }
+
+#[tokio::test]
+async fn a_stream_lasts_as_long_as_it_may() {
+    let node = TestNode::start_with(|config| config.limits.stream_ms = 500).await;
+    let streams = plugin("streams");
+    deploy(&node, &streams).await;
+    let stub = Stub::new(&node, &streams).await;
+    let read = async |pause: u32, to: u32| {
+        let request = stub
+            .request(tokio_stream::iter([stub.encode("Count", &json!({ "to": to.to_string(), "pauseMs": pause }))]));
+        let mut replies = stub.grpc().await.streaming(request, stub.path("Count"), RawCodec).await?.into_inner();
+        while tokio_stream::StreamExt::next(&mut replies).await.transpose()?.is_some() {}
+        Ok::<_, tonic::Status>(())
+    };
+    assert!(read(1, 5).await.is_ok(), "below");
+    let late = read(20, 1_000_000).await.unwrap_err();
+    assert_eq!(late.code(), Code::DeadlineExceeded, "{late:?}");
+}

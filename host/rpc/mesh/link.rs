@@ -59,8 +59,7 @@ impl pb::mesh_server::Mesh for MeshService {
 
     async fn fetch(&self, request: Request<pb::FetchRequest>) -> Result<Response<Fetched>, Status> {
         let mut answer = self.shelf.fetch(request).await?;
-        let (longest, lifecycle) = (self.inner.parts.read_idle, self.inner.parts.lifecycle.clone());
-        answer.extensions_mut().insert(Patience { longest, lifecycle });
+        answer.extensions_mut().insert(Patience(self.inner.parts.read_idle));
         Ok(answer)
     }
 

@@ -14,7 +14,8 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use jsonwebtoken::{EncodingKey, Header, encode};
-use rcgen::{KeyPair, PKCS_ED25519, PublicKeyData as _};
+use prost::Message as _;
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PublicKeyData as _};
 use serde_json::{Value, json};
 use std::path::Path;
 use tonic::Code;
@@ -51,6 +52,36 @@ impl Issuer {
         header.kid = Some("k".to_owned());
         encode(&header, &claims, &EncodingKey::from_ed_der(&self.0.serialize_der())).unwrap()
     }
+}
+
+#[tokio::test]
+async fn a_token_by_ecdsa_is_good_where_that_was_set_and_no_other() {
+    let (own, eddsa) = (KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap(), Issuer::new());
+    let node = Guarded::start_with(|config, folder| {
+        eddsa.trusted(config, folder);
+        // An uncompressed point. Source: SEC 1 section 2.3.3.
+        let [4, point @ ..] = own.der_bytes() else { panic!("it is compressed") };
+        let [x, y] = [&point[..32], &point[32..]].map(|part| BASE64.encode(part));
+        let set = json!({ "keys": [{ "kty": "EC", "crv": "P-256", "kid": "k", "x": x, "y": y }] });
+        std::fs::write(&config.auth.jwt.jwks, set.to_string()).unwrap();
+        config.auth.jwt.algorithm = Algorithm::ES256;
+    })
+    .await;
+    let claims = json!({
+        "iss": "https://issuer", "aud": "node", "sub": "ada", "jti": "t1",
+        "exp": seconds() + 600, "collector": ["acme:deployer"],
+    });
+    let sign = |key: &KeyPair| {
+        let mut header = Header::new(jsonwebtoken::Algorithm::ES256);
+        header.kid = Some("k".to_owned());
+        encode(&header, &claims, &EncodingKey::from_ec_der(&key.serialize_der())).unwrap()
+    };
+    let list = pb::ListServicesRequest { namespace: "acme".into() }.encode_to_vec();
+    let lists = async |token: &str| node.call(token, LIST, list.clone()).await.map(drop).map_err(|why| why.code());
+    assert_eq!(lists(&sign(&own)).await, Ok(()));
+    let other = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+    assert_eq!(lists(&sign(&other)).await, Err(Code::Unauthenticated));
+    assert_eq!(lists(&eddsa.sign(|_| ())).await, Err(Code::Unauthenticated), "another algorithm");
 }
 
 fn seconds() -> u64 {

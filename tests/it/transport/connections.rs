@@ -4,6 +4,7 @@ use super::raw::*;
 use super::{Victim, serves};
 use crate::support::*;
 use collector::cli::NodeClient;
+use collector::rpc::pb;
 use std::process::Command;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -76,6 +77,43 @@ async fn connections_of_one_address_below_at_and_above_the_limit() {
     serves(&address).await;
     drop(first);
     until("its place is free", async || holds().await.is_some()).await;
+}
+
+#[tokio::test]
+async fn connections_of_everybody_below_at_and_above_the_limit() {
+    let data = tempfile::tempdir().unwrap();
+    let node = NodeProcess::start(&data.path().join("data"), &["server.connections=4"]);
+    let address = node.address.clone();
+    let holds = async |from: u8| {
+        let mut raw = Raw::over(dial_from(&address, [127, 0, 0, from]).await.unwrap(), &[]).await;
+        raw.send(&frame(PING, 0, 0, &[7; 8])).await.ok()?;
+        raw.find(|frame| frame.kind == PING && frame.flags & ACK != 0).await.map(|_| raw)
+    };
+    let mut held = Vec::new();
+    for from in 2..=5 {
+        held.push(holds(from).await.unwrap_or_else(|| panic!("127.0.0.{from} is below or at the limit")));
+    }
+    assert!(holds(6).await.is_none(), "the fifth is closed at once, whoever it is");
+    held.pop();
+    until("its place is free", async || holds(6).await.is_some()).await;
+}
+
+#[tokio::test]
+async fn t05_an_answer_that_nobody_reads_holds_its_place_for_a_while_and_no_longer() {
+    let node = TestNode::start_with(|config| (config.server.calls, config.server.unread_s) = (1, 2)).await;
+    let address = node.address();
+    let mut raw = Raw::connect(&address, &[(INITIAL_WINDOW_SIZE, 0)]).await;
+    raw.send(&open_call(1, "/collector.CollectionService/Meta")).await.unwrap();
+    raw.send(&frame(DATA, END_STREAM, 1, &prefix(false, 0))).await.unwrap();
+    assert!(raw.find(|frame| frame.kind == HEADERS && frame.stream == 1).await.is_some(), "it is answered");
+    let records = Client::connect(&address).await.records;
+    let meta = async || records.clone().meta(pb::MetaRequest {}).await.map(drop).map_err(|why| verdict(&why));
+    assert_eq!(meta().await, Err((Code::ResourceExhausted, "BUSY".into())), "the one place is taken");
+    until("the place is free", async || meta().await.is_ok()).await;
+    // Its client is told, should it come back.
+    raw.send(&frame(WINDOW_UPDATE, 0, 1, &(1_u32 << 20).to_be_bytes())).await.unwrap();
+    let answer = raw.answer(1).await.unwrap();
+    assert_eq!(answer.get("grpc-status").map(String::as_str), Some("4"), "{answer:?}");
 }
 
 #[tokio::test]
