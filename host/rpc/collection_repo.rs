@@ -9,7 +9,8 @@ use super::{pb, status};
 use crate::collections::{
     AcrossQuery, BadField, Collections, Definition, NewCollection, OfCollection, Place, Wanted, list_filter,
 };
-use crate::domain::{CollectionName, Deadline, Namespace};
+use crate::domain::{CollectionName, Deadline, Namespace, is_endpoint};
+use crate::mesh::Peers;
 use crate::registry::timestamp;
 use crate::store::{Hit, Labels};
 use crate::tenancy::Verb;
@@ -17,7 +18,7 @@ use prost::Message as _;
 use prost_types::value::Kind;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 /// Bytes of one page of definitions. 3 MiB: stock clients take 4 MiB.
 const PAGE_BYTES: usize = 3 << 20;
@@ -29,12 +30,28 @@ pub struct RepoService {
     collections: Arc<Collections>,
     pages: Pages,
     advertised: String,
+    peers: Peers,
 }
 
 impl RepoService {
     /// * `advertised`: where clients of collections without an endpoint of their own are routed to.
-    pub fn new(collections: Arc<Collections>, pages: Pages, advertised: String) -> Self {
-        Self { collections, pages, advertised }
+    /// * `peers`: the only ones that records may come from or go to.
+    pub fn new(collections: Arc<Collections>, pages: Pages, advertised: String, peers: Peers) -> Self {
+        Self { collections, pages, advertised, peers }
+    }
+
+    /// Lets through what names nobody, or a peer; nobody else is ever dialled.
+    fn named<T>(&self, request: &Request<T>, field: &'static str, endpoint: &str) -> Result<(), Status> {
+        if endpoint.is_empty() || self.peers.find_by_address(endpoint).is_some() {
+            return Ok(());
+        }
+        if !is_endpoint(endpoint) {
+            let why = BadRequest::Field { field: field.to_owned(), problem: "is not host:port".to_owned() };
+            return Err(status::bad_request(why, &edge::request_id(request)));
+        }
+        let message =
+            format!("{field} is none of this node's peers; its operator can make it one (`collector peer add`)");
+        Err(status::plain(Code::PermissionDenied, "NOT_A_PEER", message))
     }
 
     fn endpoint(&self, definition: &Definition) -> String {
@@ -127,14 +144,22 @@ impl RepoService {
 
 service! {
     pb::collection_repo_server::CollectionRepo, RepoService;
-    clone: CloneRequest -> CloneResponse = "CollectionRepo.Clone", "transfer between nodes";
-    fetch: FetchRequest -> FetchResponse = "CollectionRepo.Fetch", "transfer between nodes";
     backup_collection: BackupCollectionRequest -> BackupCollectionResponse = "CollectionRepo.BackupCollection", "backups";
     list_backups: ListBackupsRequest -> ListBackupsResponse = "CollectionRepo.ListBackups", "backups";
     restore_backup: RestoreBackupRequest -> RestoreBackupResponse = "CollectionRepo.RestoreBackup", "backups";
     delete_backup: DeleteBackupRequest -> DeleteBackupResponse = "CollectionRepo.DeleteBackup", "backups";
     verify_backup: VerifyBackupRequest -> VerifyBackupResponse = "CollectionRepo.VerifyBackup", "backups";
     ; {
+        async fn clone(&self, request: Request<pb::CloneRequest>) -> Result<Response<pb::CloneResponse>, Status> {
+            self.named(&request, "dest_endpoint", &request.get_ref().dest_endpoint)?;
+            Err(not_yet("CollectionRepo.Clone", "transfer between nodes"))
+        }
+
+        async fn fetch(&self, request: Request<pb::FetchRequest>) -> Result<Response<pb::FetchResponse>, Status> {
+            self.named(&request, "source_endpoint", &request.get_ref().source_endpoint)?;
+            Err(not_yet("CollectionRepo.Fetch", "transfer between nodes"))
+        }
+
         async fn create_collection(
             &self,
             request: Request<pb::CreateCollectionRequest>,

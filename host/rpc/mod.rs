@@ -207,7 +207,8 @@ pub fn door(services: Services, default: &Namespace) -> Door {
         Duration::from_millis(services.limits.stream_idle_ms),
         services.lifecycle,
     );
-    let repo = RepoService::new(Arc::clone(&collections), pages.clone(), services.advertised);
+    let peers = services.links.peers().clone();
+    let repo = RepoService::new(Arc::clone(&collections), pages.clone(), services.advertised, peers);
     let record = CollectionsService::new(Arc::clone(&collections));
     let collections = CollectionService::new(collections, pages.clone());
     let keys = KeysService::new(tenancy.clone(), pages.clone());

@@ -243,7 +243,7 @@ mod tests {
         let one = space.enter().unwrap();
         let _two = space.enter().unwrap();
         let over = space.enter().unwrap_err();
-        assert_eq!((over.quota, over.limit, over.wait), ("concurrent_calls", 2, None));
+        assert_eq!((over.quota, over.limit, over.wait), ("concurrent_calls", 2, Some(CALLS_END)));
         drop(one);
         assert!(space.enter().is_ok(), "one that ended makes room");
         assert_eq!((space.usage().running, space.usage().refused), (1, 1));

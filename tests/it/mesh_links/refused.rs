@@ -1,6 +1,7 @@
 //! Who is no peer, and where no link goes.
 
 use super::*;
+use collector::rpc::pb::collection_repo_client::CollectionRepoClient;
 use collector::rpc::pb::collective_dispatcher_client::CollectiveDispatcherClient;
 use collector::rpc::pb::mesh::v1::{LinkRequest, link_event::Event, mesh_client::MeshClient};
 use std::collections::HashMap;
@@ -144,6 +145,28 @@ async fn m05_nothing_is_dialled_that_the_operator_did_not_name() {
     assert_eq!(known.target_collector_id, "a");
     let dialled = tokio::time::timeout(Duration::from_millis(500), trap.accept()).await;
     assert!(dialled.is_err() && a.node().links().is_empty(), "a stranger's word is no reason to connect");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn m05_records_go_to_peers_and_nowhere_else() {
+    let there = reserve();
+    let a = node("a", &reserve(), &[peer(&there, &["acme:invoker"])]).await;
+    let repo = Client::connect(&a.address()).await.repo;
+    let to = async |endpoint: &str| {
+        let request = pb::CloneRequest { dest_endpoint: endpoint.into(), ..Default::default() };
+        let cloned = CollectionRepoClient::clone(&mut Clone::clone(&repo), request).await.map(drop).unwrap_err().code();
+        let request = pb::FetchRequest { source_endpoint: endpoint.into(), ..Default::default() };
+        (cloned, Clone::clone(&repo).fetch(request).await.map(drop).unwrap_err().code())
+    };
+    for address in
+        ["unix:/run/x.sock", "file:///etc/passwd", "http://127.0.0.1:1", "a:b@127.0.0.1:1", "127.0.0.1:1\r\nx: y"]
+    {
+        assert_eq!(to(address).await, (Code::InvalidArgument, Code::InvalidArgument), "{address:?}");
+    }
+    for address in ["127.0.0.1:1", "169.254.169.254:80", "[::1]:1", "collector.example.com:50051"] {
+        assert_eq!(to(address).await, (Code::PermissionDenied, Code::PermissionDenied), "{address}");
+    }
+    assert_eq!(to(&there).await, (Code::Unimplemented, Code::Unimplemented), "a peer: not there yet");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 mod beyond;
 mod clients;
 mod flapping;
+mod killed;
 mod partition;
 mod rolling;
 mod unsent;
