@@ -31,7 +31,7 @@ pub struct Held {
 pub struct Slack {
     /// Threads that wait for work and end by themselves.
     pub threads: usize,
-    /// Files of open databases, which the node's cache of them bounds.
+    /// Connections that are about to end.
     pub descriptors: usize,
     /// How long it has, to give back what it used.
     pub patience: Duration,
@@ -62,7 +62,7 @@ impl Watched {
             started: number(19),
             rss_kib: number(21) * page_kib,
             descriptors: descriptors(&root).map_err(gone)?,
-            threads: usize::try_from(number(17)).unwrap_or(usize::MAX),
+            threads: threads(&root).map_err(gone)?,
             children: self.children(),
             temporary: temporary(&self.folder),
         })
@@ -119,11 +119,20 @@ impl Watched {
     }
 }
 
-/// Open descriptors, but for those of loaded machine code, which the node's cache of it bounds.
+/// Open descriptors, but for those of loaded machine code and of open databases, which the node's caches of them bound.
 fn descriptors(root: &Path) -> std::io::Result<usize> {
-    let code = |link: PathBuf| link.extension().is_some_and(|extension| extension == "cwasm");
+    let kinds = ["cwasm", "db", "db-wal", "db-shm"];
+    let cached = |link: PathBuf| link.extension().is_some_and(|extension| kinds.iter().any(|kind| extension == *kind));
     let open = fs::read_dir(root.join("fd"))?.flatten();
-    Ok(open.filter(|entry| !fs::read_link(entry.path()).is_ok_and(code)).count())
+    Ok(open.filter(|entry| !fs::read_link(entry.path()).is_ok_and(cached)).count())
+}
+
+/// Threads, but for those of open databases, four each, which the node's cache of those bounds as it does their files.
+fn threads(root: &Path) -> std::io::Result<usize> {
+    let of_database = |name: &str| ["write ", "get0 ", "query"].iter().any(|kind| name.starts_with(kind));
+    let all = fs::read_dir(root.join("task"))?.flatten();
+    let names = all.map(|task| fs::read_to_string(task.path().join("comm")).unwrap_or_default());
+    Ok(names.filter(|name| !of_database(name)).count())
 }
 
 /// What there is now and was not before.

@@ -232,6 +232,12 @@ async fn m07_init_makes_all_that_nodes_need_to_know_each_other() {
         command.args(["--json", "peer", "revoke", "--trust-domain", domain, "--out"]).arg(&folder).arg(name);
         command.output().unwrap()
     };
+    let empty = home.path().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    let mut nothing = Command::new(env!("CARGO_BIN_EXE_collector"));
+    nothing.args(["peer", "revoke", "--trust-domain", "mesh.test", "--out"]).arg(&empty).arg("b");
+    assert!(!nothing.status().unwrap().success());
+    assert_eq!(std::fs::read_dir(&empty).unwrap().count(), 0, "no authority is made to take nothing back");
     for (domain, name) in [("other.test", "b"), ("mesh.test", "z")] {
         assert!(!revoke(domain, name).status.success(), "{domain} {name}");
     }

@@ -158,7 +158,7 @@ pub(super) fn run(args: &Args, output: &Output) -> anyhow::Result<()> {
     Ok(())
 }
 
-const AUTHORITY: &str = "ca.pem";
+pub(super) const AUTHORITY: &str = "ca.pem";
 const AUTHORITY_KEY: &str = "ca.key.pem";
 /// What it has taken back.
 pub(super) const AUTHORITY_LIST: &str = "ca.crl.pem";

@@ -4,7 +4,7 @@
 //! copy of it again when it changes.
 
 use super::super::output::Output;
-use super::init::{AUTHORITY_LIST, TrustDomain, authority, days, files, read, replace};
+use super::init::{AUTHORITY, AUTHORITY_LIST, TrustDomain, authority, days, files, read, replace};
 use crate::domain::CollectorId;
 use anyhow::{Context as _, bail};
 use rcgen::{CertificateRevocationListParams, Issuer, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber};
@@ -39,10 +39,10 @@ type Revoked = BTreeMap<Vec<u8>, i64>;
 
 pub(super) fn run(args: &Args, output: &Output) -> anyhow::Result<()> {
     let path = args.out.join(AUTHORITY_LIST);
-    let (authority, is_new) = authority(&args.trust_domain, &args.out)?;
-    if is_new {
-        bail!("{} held no authority, so that there was nothing to take back", args.out.display());
+    if !args.out.join(AUTHORITY).exists() {
+        bail!("{} holds no authority, so that there is nothing to take back; name its folder", args.out.display());
     }
+    let (authority, _) = authority(&args.trust_domain, &args.out)?;
     let (mut revoked, number) = listed(&path)?;
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs().cast_signed();
     for id in &args.nodes {
