@@ -1,7 +1,7 @@
 //! A client of one node.
 
 use super::json::Plugin;
-use crate::domain::{Digest, one_line};
+use crate::domain::{Digest, is_this_machine, one_line};
 use crate::rpc::pb::admin::v1::keys_client::KeysClient;
 use crate::rpc::pb::admin::v1::namespaces_client::NamespacesClient;
 use crate::rpc::pb::admin::v1::peers_client::PeersClient;
@@ -20,7 +20,6 @@ use hyper_util::rt::TokioExecutor;
 use prost_types::Any;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -218,8 +217,7 @@ impl Access {
 
 /// Whether what is sent there stays on this machine.
 fn is_loopback(uri: &Uri) -> bool {
-    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+    is_this_machine(uri.host().unwrap_or_default())
 }
 
 /// A connection to a node. Clones share it.

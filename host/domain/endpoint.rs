@@ -1,6 +1,6 @@
 //! Addresses of nodes, as people write them.
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// Longest, in bytes: the longest host name, and a port.
 const ENDPOINT_MAX: usize = 256;
@@ -15,6 +15,12 @@ pub fn is_endpoint(text: &str) -> bool {
         None => name(host),
     };
     host && port
+}
+
+/// Whether what is sent to this host, an address or a name, without brackets or with, stays on this machine.
+pub fn is_this_machine(host: &str) -> bool {
+    let host = host.trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 #[cfg(test)]

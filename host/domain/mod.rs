@@ -19,7 +19,7 @@ mod time;
 pub use account::{Account, Accounts, Ceiling, Charge, Exceeded, KeptFiles, Scope, Unlimited};
 pub use call::{Call, CodeSource, Deadline, LimitRequest, MetadataEntry};
 pub use digest::{Digest, DigestError};
-pub use endpoint::is_endpoint;
+pub use endpoint::{is_endpoint, is_this_machine};
 pub use image::{ImageError, ImageRef, is_repository};
 pub use limits::{Limits, LimitsError};
 pub use list::list;

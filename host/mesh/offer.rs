@@ -21,11 +21,6 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// Who answers calls of it in the end, if a peer offers it.
-    pub fn server<'a>(&'a self, peer: &'a CollectorId) -> &'a CollectorId {
-        self.through.last().unwrap_or(peer)
-    }
-
     /// One of its methods.
     pub fn method(&self, name: &str) -> Option<&OfferedMethod> {
         self.methods.iter().find(|method| *method.name == *name)

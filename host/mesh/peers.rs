@@ -6,12 +6,11 @@
 mod record;
 
 use super::config::{Entry, Ground};
-use crate::domain::{CollectorId, Namespace, is_endpoint, now};
+use crate::domain::{CollectorId, Namespace, is_endpoint, is_this_machine, now};
 use crate::lifecycle::Lifecycle;
 use crate::store::{Store, StoreError, Write};
 use crate::tenancy::{BINDINGS_MAX, Binding, Permit, Refused, Verb};
 use arc_swap::ArcSwap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::sync::{Mutex, watch};
 
@@ -49,13 +48,6 @@ impl BadPeer {
     }
 }
 
-/// Whether nothing that goes to this `host:port` leaves the machine.
-fn is_on_this_machine(address: &str) -> bool {
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    host == "localhost" || ip.is_ok_and(|ip| ip.to_canonical().is_loopback())
-}
-
 /// The id in `spiffe://TRUST-DOMAIN/collector/ID`.
 fn named(identity: &str) -> Option<CollectorId> {
     let (domain, path) = identity.strip_prefix("spiffe://")?.split_once('/')?;
@@ -77,7 +69,8 @@ impl PeerPolicy {
         if !is_endpoint(&address) {
             return Err(BadPeer::new("address", "is not host:port"));
         }
-        if !ground.tls && !ground.insecure && !is_on_this_machine(&address) {
+        let host = address.rsplit_once(':').map_or("", |(host, _)| host);
+        if !ground.tls && !ground.insecure && !is_this_machine(host) {
             let problem = "is on another machine, and connections are not encrypted: set server.tls.certificate \
                            (`collector peer init` makes one), or add --insecure if the network is safe";
             return Err(BadPeer::new("address", problem));

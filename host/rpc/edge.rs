@@ -278,11 +278,7 @@ impl Outgoing {
     /// Ends the answer here. What makes it is dropped, and stops.
     fn cut(&mut self) -> Frame<Bytes> {
         (self.body, self.is_cut, self.ended, self.receipt) = (Body::empty(), true, None, None);
-        let mut trailers = HeaderMap::new();
-        if status::unauthenticated().add_header(&mut trailers).is_err() {
-            trailers.insert("grpc-status", HeaderValue::from(i32::from(Code::Unauthenticated)));
-        }
-        Frame::trailers(trailers)
+        Frame::trailers(status::trailers(&status::unauthenticated()))
     }
 }
 

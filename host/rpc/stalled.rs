@@ -6,7 +6,6 @@
 
 use super::status;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -144,11 +143,7 @@ impl HttpBody for Watched {
 
 fn late() -> Frame<Bytes> {
     let status = status::plain(Code::DeadlineExceeded, "DEADLINE", "the answer was not read in time; try again");
-    let mut trailers = HeaderMap::new();
-    if status.add_header(&mut trailers).is_err() {
-        trailers.insert("grpc-status", HeaderValue::from(i32::from(status.code())));
-    }
-    Frame::trailers(trailers)
+    Frame::trailers(status::trailers(&status))
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use crate::registry::{CallError, RegistryError};
 use crate::store::StoreError;
 use crate::tenancy::{KeyError, NamespaceError, Refused, SecretError};
 use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
 use prost::Message as _;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -58,6 +59,15 @@ pub(super) fn unauthenticated() -> Status {
 pub(super) fn not_forwarded() -> Status {
     let message = "the statement of a forwarded call is not good here";
     plain(Code::Unauthenticated, "UNAUTHENTICATED", message)
+}
+
+/// How an answer ends that was on its way.
+pub(super) fn trailers(status: &Status) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    if status.add_header(&mut trailers).is_err() {
+        trailers.insert("grpc-status", HeaderValue::from(i32::from(status.code())));
+    }
+    trailers
 }
 
 /// Says that nothing was begun for the call, so that a peer that handed it over may hand it to another.

@@ -21,10 +21,10 @@ use std::time::{Duration, SystemTime};
 use zeroize::Zeroizing;
 
 /// How long the authority is good: ten years, longer than any certificate of its.
-const AUTHORITY_DAYS: u64 = 3_650;
+pub(super) const AUTHORITY_DAYS: u64 = 3_650;
 /// How far clocks may differ.
 const SKEW: Duration = Duration::from_secs(3_600);
-const DAY: Duration = Duration::from_secs(86_400);
+pub(super) const DAY: Duration = Duration::from_secs(86_400);
 /// Port of a node that was named without one.
 const PORT: u16 = 50_051;
 /// Nodes of one command: the peers that one node may have, and itself.

@@ -4,7 +4,7 @@
 //! copy of it again when it changes.
 
 use super::super::output::Output;
-use super::init::{AUTHORITY, AUTHORITY_LIST, TrustDomain, authority, days, files, read, replace};
+use super::init::{AUTHORITY, AUTHORITY_DAYS, AUTHORITY_LIST, DAY, TrustDomain, authority, days, files, read, replace};
 use crate::domain::CollectorId;
 use anyhow::{Context as _, bail};
 use rcgen::{CertificateRevocationListParams, Issuer, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber};
@@ -15,10 +15,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use x509_parser::prelude::{CertificateRevocationList, FromDer as _, X509Certificate};
-
-/// How long a list says that it is the newest: as long as its authority is good. Nodes do not ask for a newer one.
-const LIST_DAYS: u64 = 3_650;
-const DAY: Duration = Duration::from_secs(86_400);
 
 /// `collector peer revoke`
 #[derive(Debug, clap::Args)]
@@ -83,7 +79,8 @@ fn write_list(path: &Path, authority: &Issuer<'static, KeyPair>, revoked: &Revok
     });
     let list = CertificateRevocationListParams {
         this_update: now.into(),
-        next_update: (now + DAY * days(LIST_DAYS)).into(),
+        // As long as its authority is good: nodes do not ask for a newer one.
+        next_update: (now + DAY * days(AUTHORITY_DAYS)).into(),
         crl_number: SerialNumber::from(number),
         issuing_distribution_point: None,
         revoked_certs: revoked_certs.collect(),

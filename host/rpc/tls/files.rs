@@ -1,7 +1,7 @@
 //! PEM files of certificates and keys.
 
 use super::TlsError;
-use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -17,14 +17,25 @@ const FILE_MAX: u64 = 1 << 20;
 ///
 /// * `what`: the setting or flag that names the file.
 pub(super) fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    all(what, path, ("certificate", "certificates"))
+}
+
+/// What a file takes back of the authorities' certificates: at least one list, since a file that was emptied by accident
+/// must not let everybody in again.
+pub(super) fn revoked(what: &'static str, path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    all(what, path, ("revocation list", "revocation lists"))
+}
+
+/// All of one kind that a file holds, at least one.
+fn all<T: PemObject>(what: &'static str, path: &Path, (one, many): (&str, &str)) -> Result<Vec<T>, TlsError> {
     let pem = read(what, &open(what, path)?)?;
     let odd = |problem: String| TlsError::Content { what, problem };
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let found = found.map_err(|why| odd(format!("not a PEM file of certificates: {why}")))?;
-    if found.is_empty() {
-        return Err(odd("no certificate in the file; it has to be PEM".to_owned()));
+    let found: Result<Vec<T>, _> = T::pem_slice_iter(&pem).collect();
+    let found = found.map_err(|why| odd(format!("not a PEM file of {many}: {why}")))?;
+    match found.is_empty() {
+        true => Err(odd(format!("no {one} in the file; it has to be PEM"))),
+        false => Ok(found),
     }
-    Ok(found)
 }
 
 /// The certificates in a file as authorities.
@@ -34,19 +45,6 @@ pub(super) fn roots(what: &'static str, path: &Path) -> Result<RootCertStore, Tl
         roots.add(certificate).map_err(|why| TlsError::Content { what, problem: why.to_string() })?;
     }
     Ok(roots)
-}
-
-/// What a file takes back of the authorities' certificates.
-pub(super) fn revoked(what: &'static str, path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
-    let pem = read(what, &open(what, path)?)?;
-    let odd = |problem: String| TlsError::Content { what, problem };
-    let found: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&pem).collect();
-    let found = found.map_err(|why| odd(format!("not a PEM file of revocation lists: {why}")))?;
-    // A file that was emptied by accident must not let everybody in again.
-    match found.is_empty() {
-        true => Err(odd("no revocation list in the file; it has to be PEM".to_owned())),
-        false => Ok(found),
-    }
 }
 
 /// The private key in a file that only its owner can read.

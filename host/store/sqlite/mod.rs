@@ -160,9 +160,10 @@ impl SqliteStore {
         let cost = self.afford(size, write.changes.len())?;
         // Without a database there is no collection, and a write makes neither.
         let Some(database) = self.databases()?.of(&namespace, false).await? else { return nowhere(&write) };
-        let (ceiling, whose) = match namespace == Namespace::system() {
-            true => (Ceiling::default(), Whose::Node), // the node's own records have their bounds elsewhere
-            false => (self.accounts.room(&namespace), Whose::Tenant),
+        let whose = Whose::of(&namespace);
+        let ceiling = match whose {
+            Whose::Node => Ceiling::default(), // the node's own records have their bounds elsewhere
+            Whose::Tenant => self.accounts.room(&namespace),
         };
         match database.write((Task::Write(write), whose), cost, ceiling).await? {
             Outcome::Written(done) => Ok(done),
@@ -174,8 +175,7 @@ impl SqliteStore {
     async fn manage(&self, namespace: Namespace, task: Task, make: bool) -> Result<Option<bool>, StoreError> {
         let cost = self.afford(0, 1)?;
         let Some(database) = self.databases()?.of(&namespace, make).await? else { return Ok(None) };
-        let whose = if namespace == Namespace::system() { Whose::Node } else { Whose::Tenant };
-        match database.write((task, whose), cost, Ceiling::default()).await? {
+        match database.write((task, Whose::of(&namespace)), cost, Ceiling::default()).await? {
             Outcome::Managed(was_there) => Ok(Some(was_there)),
             Outcome::Written(_) => Err(StoreError::Closed),
         }

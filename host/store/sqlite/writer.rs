@@ -15,7 +15,7 @@ use super::database::Shared;
 use super::fault::{cached, from_sqlite, poisons};
 use super::ledger::Ledger;
 use super::{apply, connection, manage};
-use crate::domain::Ceiling;
+use crate::domain::{Ceiling, Namespace};
 use rusqlite::{Connection, TransactionBehavior};
 use std::convert::Infallible;
 use std::error::Error;
@@ -68,6 +68,12 @@ pub(super) enum Whose {
     Node,
     /// Somebody who keeps something on it.
     Tenant,
+}
+
+impl Whose {
+    pub(super) fn of(namespace: &Namespace) -> Self {
+        if namespace.is_system() { Self::Node } else { Self::Tenant }
+    }
 }
 
 /// A task, and who waits for it.
@@ -144,7 +150,7 @@ impl Writer<'_> {
         }
         if let Some(open) = self.open.take() {
             // With little space left the log does not grow beside the database.
-            let pages = if self.is_short() { 1 } else { LOG_PAGES_MAX };
+            let pages = if self.shared.is_short() { 1 } else { LOG_PAGES_MAX };
             match tidy(&open.connection, pages, self.shared.config.lock_patience) {
                 Ok(()) => self.open = Some(open),
                 Err(why) => self.poison(&open.connection, &why),
@@ -158,7 +164,7 @@ impl Writer<'_> {
             Some(open) => open,
             None => Open { connection: self.shared.writer()?, ledger: None },
         };
-        match transact(&mut open, batch, self.is_short()) {
+        match transact(&mut open, batch, self.shared.is_short()) {
             Ok(answers) => {
                 self.open = Some(open);
                 Ok(answers)
@@ -171,11 +177,6 @@ impl Writer<'_> {
                 Err(why)
             }
         }
-    }
-
-    /// Whether there is less space than is kept free.
-    fn is_short(&self) -> bool {
-        self.shared.is_short()
     }
 
     /// The connection is not to be used again.

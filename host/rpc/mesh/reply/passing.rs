@@ -9,7 +9,7 @@ use crate::rpc::status;
 use crate::tenancy::Permit;
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, Response};
+use http::{HeaderMap, Response};
 use http_body::{Body as HttpBody, Frame};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -103,12 +103,7 @@ impl Passing {
         if let Some((_, (attempt, ..))) = &mut self.body {
             attempt.ended(outcome(why));
         }
-        let mut trailers = HeaderMap::new();
-        let status = status::handed_over(why);
-        if status.add_header(&mut trailers).is_err() {
-            trailers.insert("grpc-status", HeaderValue::from(i32::from(status.code())));
-        }
-        self.end(trailers)
+        self.end(status::trailers(&status::handed_over(why)))
     }
 
     fn lose(&mut self, why: &Handover) -> Polled {
