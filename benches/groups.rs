@@ -21,7 +21,7 @@ impl Group {
 }
 
 /// All of them, in the order in which they are measured.
-const ALL: [Group; 11] = [
+const ALL: [Group; 12] = [
     Group {
         name: "native",
         about: "native calls, every check on (gRPC, Connect JSON, gRPC-Web), beside a plain tonic echo",
@@ -31,6 +31,11 @@ const ALL: [Group; 11] = [
         name: "serve",
         about: "Serve by digest and with the binary attached, every check on, beside a plain tonic echo",
         run: |options| Box::pin(calls::serve(options)),
+    },
+    Group {
+        name: "budget",
+        about: "where the processor time of a native call goes, by perf",
+        run: |options| Box::pin(calls::budget(options)),
     },
     Group {
         name: "cold",

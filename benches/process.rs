@@ -63,6 +63,10 @@ impl Process {
         if status.success() { Ok(()) } else { Err(format!("a node ended with {status}").into()) }
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn resident_kib(&self) -> Result<u64, Failure> {
         self.status("VmRSS:")
     }

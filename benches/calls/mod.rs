@@ -5,7 +5,10 @@
 //! 1, 4 and 8, at 256 B; both extremes at 16 KiB and 1 MiB. Connect, gRPC-Web and attached binaries, which differ from
 //! the others in framing and size alone, at fewer of them: see [`Way::shapes`].
 
+mod budget;
 mod way;
+
+pub(crate) use budget::rows as budget;
 
 use crate::Failure;
 use crate::load::{H2load, Kind, Load};
