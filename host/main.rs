@@ -1,8 +1,10 @@
 //! The `collector` program: a runtime and the command line.
 
-use collector::exec::compile;
 use collector::exec::memexec::launcher;
+use collector::exec::{self, compile};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 /// Tasks that a worker runs before it looks at the network again. 11 instead of tokio's 61: a task may be a guest that
@@ -16,8 +18,19 @@ fn main() -> ExitCode {
         Some(first) if first == compile::ARGUMENT => return compile::main(),
         _ => {}
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().event_interval(EVENT_INTERVAL).enable_all().build();
-    match runtime {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.event_interval(EVENT_INTERVAL).enable_all();
+    if std::env::args_os().nth(1).is_some_and(|first| first == "serve") {
+        // A node's answers go before what its guests work out. Other commands start programs of the user's. The first
+        // threads are the workers; those for blocking work come after them, and stay as they are.
+        let (workers, started) = (available_parallelism().map_or(1, usize::from), AtomicUsize::new(0));
+        runtime.worker_threads(workers).on_thread_start(move || {
+            if started.fetch_add(1, Ordering::Relaxed) < workers {
+                exec::raise();
+            }
+        });
+    }
+    match runtime.build() {
         Ok(runtime) => {
             let code = runtime.block_on(collector::cli::main());
             // A compiler that is still at work must not keep the process.

@@ -113,6 +113,7 @@ impl Node {
         };
         let beside = (advertised, ready.subscribe());
         let services = services(&config, &data, &executors, quotas, beside, server.load(), &lifecycle).await?;
+        let server = server.with_aside(wasm.aside());
         let web = Web::new(&config.server, default.clone(), Arc::clone(&services.registry), services.tenancy.clone());
         let web = web.map_err(ConfigError::from)?;
         let tenancy = services.tenancy.clone();

@@ -20,6 +20,7 @@ pub mod wasm;
 
 pub use choice::{Availability, Executors, Fact, Fallback, Report, survey};
 pub use config::{Allowance, BadSetting, Config, Native};
+pub use priority::raise;
 
 pub use crate::domain::BoxFuture;
 use crate::domain::{Deadline, Digest, ImageRef, Kind, Limits, MetadataEntry, Namespace, Outcome};

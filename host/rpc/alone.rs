@@ -2,12 +2,14 @@
 //!
 //! hyper hands the answering of every request to an executor. A task of its own lets requests of one connection run side
 //! by side, and costs a wake-up of another thread to take it, and one back to write the answer. The first request of a
-//! connection that has no other is answered where it was read. All others get tasks.
+//! connection that has no other is answered where it was read. All others get tasks. What is answered for a namespace that
+//! has used up its allowance here runs elsewhere: [`Apart`].
 //!
 //! Its answer wakes the connection that it is a part of. A runtime would put that task at the end of its run queue, and
 //! wake another thread to take it from there; here it is polled once more.
 
 use super::coalesce::Turn;
+use super::whose::Apart;
 use futures_util::task::AtomicWaker;
 use hyper_util::rt::TokioExecutor;
 use std::pin::Pin;
@@ -22,7 +24,10 @@ type Answering = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Takes what answers the requests of one connection. Clones share it.
 #[derive(Clone, Default)]
-pub(super) struct Alone(Arc<Place>);
+pub(super) struct Alone {
+    place: Arc<Place>,
+    apart: Option<Apart>,
+}
 
 #[derive(Default)]
 struct Place {
@@ -32,11 +37,16 @@ struct Place {
 
 impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Alone {
     fn execute(&self, answering: F) {
-        if self.0.taken.swap(true, Ordering::AcqRel) {
+        let answering = match &self.apart {
+            Some(apart) => apart.take(answering),
+            None => Some(answering),
+        };
+        let Some(answering) = answering else { return };
+        if self.place.taken.swap(true, Ordering::AcqRel) {
             TokioExecutor::new().execute(answering);
             return;
         }
-        *self.0.given() = Some(Box::pin(answering));
+        *self.place.given() = Some(Box::pin(answering));
     }
 }
 
@@ -47,13 +57,18 @@ impl Place {
 }
 
 impl Alone {
+    /// * `apart`: takes what is not answered on the threads of the network.
+    pub(super) fn new(apart: Apart) -> Self {
+        Self { apart: Some(apart), ..Self::default() }
+    }
+
     /// Serves a connection that was built with this executor.
     ///
     /// * `turn`: whether what it writes waits for another turn.
     /// * cancel: drops the connection and what answers in its task.
     pub(super) fn drive<C: Future + Unpin>(self, connection: C, turn: Turn) -> Driven<C> {
         let woken = Arc::new(Woken::default());
-        Driven { connection, place: self.0, answering: None, turn, waker: Arc::clone(&woken).into(), woken }
+        Driven { connection, place: self.place, answering: None, turn, waker: Arc::clone(&woken).into(), woken }
     }
 }
 

@@ -50,6 +50,7 @@ mod tls;
 mod verdict;
 mod web;
 mod weight;
+mod whose;
 
 pub use builtin::built_in;
 pub use codec::{StrictCodec, StrictDecoder};

@@ -17,7 +17,9 @@ use super::incoming::Whole;
 use super::lifetime::{Activity, Lifetime, Running, tend};
 use super::tls::{Dialer, Shown, Tls, TlsError, Wire};
 use super::web::Web;
+use super::whose::{Apart, Whose};
 use super::{Config, Door, Load, edge, fixed, preface};
+use crate::exec::wasm::Aside;
 use crate::lifecycle::Lifecycle;
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -103,6 +105,7 @@ pub struct Server {
     config: Config,
     tls: Option<Arc<Tls>>,
     calls: Calls,
+    aside: Option<Aside>,
 }
 
 impl Server {
@@ -125,7 +128,13 @@ impl Server {
         let listener = TcpListener::bind(listen).await.map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;
         let calls = Calls::new(&config);
-        Ok((Self { listener, address, config, tls, calls }, dialer))
+        Ok((Self { listener, address, config, tls, calls, aside: None }, dialer))
+    }
+
+    /// * `aside`: takes the answering of who calls a lot off the threads of the network.
+    #[must_use]
+    pub fn with_aside(self, aside: Aside) -> Self {
+        Self { aside: Some(aside), ..self }
     }
 
     /// How much it has to do.
@@ -158,6 +167,7 @@ impl Server {
             unread: Duration::from_secs(self.config.unread_s),
             drain: open.drain.clone(),
             identify,
+            aside: self.aside,
             answers: Answers { web, door, calls: open.calls.clone(), longest },
         };
         if let Some(tls) = &host.tls {
@@ -209,6 +219,7 @@ struct Host {
     unread: Duration,
     drain: CancellationToken,
     identify: Identify,
+    aside: Option<Aside>,
     answers: Answers,
 }
 
@@ -237,12 +248,14 @@ impl Host {
         let certificate = shown.as_ref().and_then(Shown::leaf);
         let visitor = self.identify.connection(Peer { address, certificate });
         let (activity, answers) = (Activity::new(self.unread), self.answers);
-        let running = activity.clone();
-        let service = service_fn(move |request: Request<Incoming>| {
+        let (running, whose) = (activity.clone(), Whose::default());
+        let alone = self.aside.map_or_else(Alone::default, |aside| Alone::new(Apart { aside, whose: whose.clone() }));
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(whose.clone());
             let answer = answers.clone().answer(request, &visitor, running.begin());
             async { Ok::<_, Infallible>(answer.await) }
         });
-        let (alone, turn) = (Alone::default(), Turn::default());
+        let turn = Turn::default();
         let stream = TokioIo::new(Coalesced::new(stream, activity.clone(), turn.clone()));
         let connection = builder(self.streams, alone.clone()).serve_connection(stream, service).into_owned();
         let tended = Box::pin(tend(connection, self.lifetime, &activity, &self.drain));

@@ -58,6 +58,8 @@ enum Order {
 struct Wake {
     who: Namespace,
     weight: u64,
+    /// It goes before the guests of its namespace.
+    first: bool,
     runnable: Runnable,
 }
 
@@ -76,7 +78,16 @@ struct Books {
 struct Line {
     weight: u64,
     time: u64,
+    /// What answers calls, which is short and may be due.
+    first: VecDeque<Runnable>,
+    /// Guests.
     ready: VecDeque<Runnable>,
+}
+
+impl Line {
+    fn is_empty(&self) -> bool {
+        self.first.is_empty() && self.ready.is_empty()
+    }
 }
 
 impl Lane {
@@ -111,17 +122,33 @@ impl Lane {
         weight: u32,
     ) -> Result<T, ExecError> {
         let guest = Guest { inner: Some(Box::pin(guest)), runtime: Handle::current() };
-        let (woken, weight) = (self.woken.clone(), u64::from(weight.max(1)));
-        let schedule = move |runnable| {
-            // A lane that has ended drops it, and the guest with it.
-            let _ = woken.send(Order::Wake(Wake { who: who.clone(), weight, runnable }));
-        };
-        let (runnable, task) = async_task::spawn(AssertUnwindSafe(guest).catch_unwind(), schedule);
+        let (runnable, task) =
+            async_task::spawn(AssertUnwindSafe(guest).catch_unwind(), self.schedule(who, weight, false));
         runnable.schedule();
         match task.fallible().await {
             Some(Ok(ended)) => ended,
             Some(Err(_panic)) => Err(ExecError::internal(anyhow::anyhow!("a guest's task panicked"))),
             None => Err(ExecError::Draining),
+        }
+    }
+
+    /// Runs `work` to its end, before guests of the same namespace.
+    ///
+    /// * errors: none; what panics ends, and what is there when the lane ends is dropped.
+    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static, who: Namespace, weight: u32) {
+        let work = Guest { inner: Some(Box::pin(work)), runtime: Handle::current() };
+        let work = AssertUnwindSafe(work).catch_unwind();
+        let (runnable, task) = async_task::spawn(work, self.schedule(who, weight, true));
+        runnable.schedule();
+        task.detach();
+    }
+
+    /// How what is woken gets into its line.
+    fn schedule(&self, who: Namespace, weight: u32, first: bool) -> impl Fn(Runnable) + Send + Sync + 'static + use<> {
+        let (woken, weight) = (self.woken.clone(), u64::from(weight.max(1)));
+        move |runnable| {
+            // A lane that has ended drops it, and the guest with it.
+            let _ = woken.send(Order::Wake(Wake { who: who.clone(), weight, first, runnable }));
         }
     }
 }
@@ -210,28 +237,31 @@ impl Books {
         }
     }
 
-    fn push(&mut self, Wake { who, weight, runnable }: Wake) {
+    fn push(&mut self, Wake { who, weight, first, runnable }: Wake) {
         if self.lines.len() >= LINES_MAX && !self.lines.contains_key(&who) {
-            self.lines.retain(|_, line| !line.ready.is_empty());
+            self.lines.retain(|_, line| !line.is_empty());
         }
         let now = self.now;
         let line = self.lines.entry(who.clone()).or_default();
         line.weight = weight;
-        if line.ready.is_empty() {
+        if line.is_empty() {
             // Nobody saves up, and nobody pays for ever.
             line.time = line.time.clamp(now, now.saturating_add(LEAD_MAX));
             self.waiting.insert((line.time, who));
         }
-        line.ready.push_back(runnable);
+        match first {
+            true => line.first.push_back(runnable),
+            false => line.ready.push_back(runnable),
+        }
     }
 
     fn first(&mut self) -> Option<(Namespace, Runnable)> {
         let (time, who) = self.waiting.pop_first()?;
         let line = self.lines.get_mut(&who)?;
-        let next = line.ready.pop_front()?;
+        let next = line.first.pop_front().or_else(|| line.ready.pop_front())?;
         self.now = self.now.max(time);
         line.time = line.time.saturating_add(COST_MIN / line.weight.max(1));
-        if !line.ready.is_empty() {
+        if !line.is_empty() {
             self.waiting.insert((line.time, who.clone()));
         }
         Some((who, next))
@@ -308,6 +338,29 @@ mod tests {
         let [light, heavy] = [&counts[0], &counts[1]].map(|count| count.load(Ordering::Relaxed));
         both.abort_all();
         assert!(heavy * 2 > light * 3 && heavy < light * 3, "{heavy} to {light}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_answers_calls_goes_before_the_guests_of_its_namespace() {
+        let lane = Arc::new(Lane::start(1).unwrap());
+        let count = Arc::new(AtomicUsize::new(0));
+        let mut crowd = tokio::task::JoinSet::new();
+        for _ in 0..50 {
+            let (lane, count) = (Arc::clone(&lane), Arc::clone(&count));
+            crowd.spawn(async move { lane.run(busy(1_000, count), name("acme"), 1).await });
+        }
+        while count.load(Ordering::Relaxed) < 60 {
+            tokio::task::yield_now().await; // all of them are in the line
+        }
+        let (say, said) = tokio::sync::oneshot::channel();
+        let (before, after) = (count.load(Ordering::Relaxed), Arc::clone(&count));
+        let answer = async move { drop(say.send(after.load(Ordering::Relaxed))) };
+        lane.spawn(answer, name("acme"), 1);
+        let steps = said.await.unwrap() - before;
+        lane.spawn(async { panic!("an answer") }, name("acme"), 1);
+        crowd.abort_all();
+        assert!(steps < 10, "{steps} steps of guests before it, and 50 are waiting");
+        assert!(lane.run(async { Ok(1) }, name("acme"), 1).await.is_ok(), "its thread lives");
     }
 
     /// Wants a runtime when it is dropped, and panics.

@@ -11,6 +11,7 @@
 //! A call that a guest makes runs in an instance of its own while the guest waits. Each level of such calls has places of
 //! its own, and none waits for a place of a level above: so they never wait for each other in a circle.
 
+mod aside;
 mod compile;
 mod config;
 mod engine;
@@ -29,6 +30,7 @@ mod store_file;
 mod ticker;
 mod verdict;
 
+pub use aside::Aside;
 pub use config::Config;
 pub(in crate::exec) use engine::compiling_engine;
 pub use imports::{Import, import};
@@ -69,7 +71,7 @@ const NAME: &str = "wasm";
 /// Runs components.
 pub struct WasmExecutor {
     programs: Programs,
-    lanes: Lanes,
+    lanes: Arc<Lanes>,
     ticker: Ticker,
     memory: Arc<MemoryBudget>,
     slots: Slots,
@@ -112,7 +114,7 @@ impl WasmExecutor {
         Ok(Self {
             ticker: Ticker::start(engine.clone())?,
             programs: Programs::new(&engine, &config, folder, node_key, lifecycle.clone())?,
-            lanes: Lanes::start()?,
+            lanes: Arc::new(Lanes::start()?),
             memory: Arc::new(MemoryBudget::new(config.total_memory_mib << 20)),
             slots: Slots::new(config.slots, config.queue),
             nested: (0..DEPTH_MAX).map(|_level| Slots::new(config.nested, config.queue)).collect(),
@@ -128,6 +130,11 @@ impl WasmExecutor {
     pub fn with_accounts(self, accounts: Arc<dyn Accounts>) -> Self {
         self.programs.charge(Arc::clone(&accounts));
         Self { accounts, ..self }
+    }
+
+    /// Who takes work off the threads of the network.
+    pub fn aside(&self) -> Aside {
+        Aside::new(Arc::clone(&self.lanes), Arc::clone(&self.accounts))
     }
 
     /// Whether components can be compiled here.

@@ -11,10 +11,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Which part of the processor a namespace may use there: one in 8, of all cores together.
-const PART: u32 = 8;
-/// What it may save up. 10 ms: what another's call may have to wait behind, once.
-const BURST: Duration = Duration::from_millis(10);
+/// Which part of the processor a namespace may use there: one in 16, of all cores together: a call in 2 ms on two cores.
+const PART: u32 = 16;
+/// What it may save up. 2 ms: what another's call may have to wait behind, once.
+const BURST: Duration = Duration::from_millis(2);
 /// How long a namespace counts as one that calls.
 const LATELY: Duration = Duration::from_secs(10);
 /// Namespaces that are remembered; beyond that those go whose allowance is whole. 1,024: about 100 KB.
@@ -140,12 +140,12 @@ mod tests {
         quick.charge_at(&loud, Duration::from_nanos(1), now);
         assert!(!quick.may_at(&loud, now), "nothing is left");
         assert!(quick.may_at(&quiet, now));
-        // A quarter of a core: an eighth of two.
-        let now = now + Duration::from_nanos(4);
+        // An eighth of a core: a sixteenth of two.
+        let now = now + Duration::from_nanos(8);
         assert!(quick.may_at(&loud, now));
         quick.charge_at(&loud, Duration::from_secs(10), now);
-        assert!(!quick.may_at(&loud, now + Duration::from_millis(40)));
-        let now = now + Duration::from_nanos(40_000_004);
+        assert!(!quick.may_at(&loud, now + Duration::from_millis(16)));
+        let now = now + Duration::from_nanos(16_000_008);
         assert!(quick.may_at(&quiet, now) && quick.may_at(&loud, now), "it owes two bursts at most");
     }
 

@@ -36,7 +36,7 @@ pub(in crate::exec) use probe::probe_program;
 pub(in crate::exec) use spawn::THREADS;
 
 use super::protocol::{Hello, ToLauncher};
-use crate::exec::sandbox;
+use crate::exec::{priority, sandbox};
 use control::Groups;
 use jail::Kit;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
@@ -79,6 +79,8 @@ fn serve() -> io::Result<()> {
     sandbox::default_signals()?;
     open_all()?;
     rustix::thread::set_name(c"collector-jails")?;
+    // Guests, whoever started it: all that runs in jails has it from here.
+    priority::lower();
     if geteuid().is_root() {
         // Here, because jails may not: a process that may change its groups could leave one that denies it something.
         rustix::thread::set_thread_groups(&[])?;
