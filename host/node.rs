@@ -9,7 +9,7 @@ use crate::data::{DataError, DataFolder};
 use crate::dispatch::artifacts::Artifacts;
 use crate::dispatch::deployments::{Deployments, Stored};
 use crate::dispatch::{Dispatcher, Parts};
-use crate::domain::PageTokens;
+use crate::domain::{Accounts, PageTokens};
 use crate::exec::wasm::{Stats, WasmExecutor};
 use crate::exec::{Executor as _, Executors, Report};
 use crate::files::Files;
@@ -104,8 +104,9 @@ impl Node {
         wasm.probe().await.map_err(NodeError::Engine)?;
         let (exec, memory_mib) = (config.exec.clone(), config.limits.memory_mib);
         let node = (data.id(), data.key());
-        let executors = Executors::start(exec, Arc::clone(&wasm) as _, node, memory_mib, lifecycle.clone()).await;
-        let executors = Arc::new(executors);
+        let accounts: Arc<dyn Accounts> = Arc::clone(&quotas) as _;
+        let executors = Executors::start(exec, Arc::clone(&wasm) as _, accounts, node, memory_mib, lifecycle.clone());
+        let executors = Arc::new(executors.await);
         let ready = watch::Sender::new(false);
         let advertised = match config.server.advertised_address.as_str() {
             "" => server.address().to_string(),

@@ -68,7 +68,7 @@ impl std::error::Error for Exceeded {}
 /// What is charged after it was spent: nobody knows before how much it will be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Charge {
-    /// Nanoseconds that guests kept a thread.
+    /// Nanoseconds that components kept a thread, that native binaries computed, and that containers were held.
     Cpu,
     /// Nanoseconds of CPU that compiling took.
     Compile,
@@ -128,6 +128,11 @@ pub trait Account: Send + Sync + fmt::Debug {
 
     /// Writes down what was spent. It may go below nothing.
     fn charge(&self, what: Charge, amount: u64);
+
+    /// The same of what is counted in nanoseconds.
+    fn charge_time(&self, what: Charge, took: Duration) {
+        self.charge(what, u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+    }
 
     /// Why no more of it may begin; `None` if it may.
     fn over(&self, what: Charge) -> Option<Exceeded>;

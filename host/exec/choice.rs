@@ -3,7 +3,7 @@
 use super::container::ContainerExecutor;
 use super::memexec::MemExecutor;
 use super::{BoxFuture, Code, Config, ExecError, ExecFailure, Executor, Job, Native, Origin, Streams};
-use crate::domain::{Kind, Namespace, Outcome};
+use crate::domain::{Accounts, Kind, Namespace, Outcome, Unlimited};
 use crate::lifecycle::Lifecycle;
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,16 +87,18 @@ impl Executors {
     /// Starts what may run code beside Wasm. What is not allowed for anybody is not started; what is allowed and cannot
     /// work here says so in the log, and is no error.
     ///
+    /// * `accounts`: the books that they charge; those of Wasm it has already.
     /// * `node`: its id and its key.
     /// * `memory_mib`: `limits.memory_mib`.
     pub async fn start(
         config: Config,
         wasm: Arc<dyn Executor>,
+        accounts: Arc<dyn Accounts>,
         node: (&str, &[u8; 32]),
         memory_mib: u64,
         lifecycle: Lifecycle,
     ) -> Self {
-        let fallbacks = Fallbacks::start(&config, |one| config.wants(one), node, memory_mib, lifecycle).await;
+        let fallbacks = Fallbacks::start(&config, |one| config.wants(one), accounts, node, memory_mib, lifecycle).await;
         for Report { name, works, .. } in fallbacks.reports(&config).into_iter().filter(|report| report.allowed) {
             match works {
                 Ok(()) => tracing::info!(executor = name, "native code may run"),
@@ -156,6 +158,7 @@ impl Fallbacks {
     async fn start(
         config: &Config,
         wanted: impl Fn(Native) -> bool,
+        accounts: Arc<dyn Accounts>,
         node: (&str, &[u8; 32]),
         memory_mib: u64,
         lifecycle: Lifecycle,
@@ -165,7 +168,8 @@ impl Fallbacks {
         let memexec = MemExecutor::start(config.memexec.clone(), memory, id, memory_mib, lifecycle.clone());
         let container = ContainerExecutor::start(config.container.clone(), wanted, id, key, memory_mib, lifecycle);
         let (memexec, container) = tokio::join!(memexec, container);
-        Self { memexec: Box::new(memexec), container: Box::new(container) }
+        let memexec = Box::new(memexec.with_accounts(Arc::clone(&accounts)));
+        Self { memexec, container: Box::new(container.with_accounts(accounts)) }
     }
 
     fn get(&self, one: Native) -> &dyn Fallback {
@@ -190,7 +194,8 @@ impl Fallbacks {
 /// * cancel: what was started ends.
 pub async fn survey(config: &Config, memory_mib: u64) -> Vec<Report> {
     let lifecycle = Lifecycle::default();
-    let fallbacks = Fallbacks::start(config, |_all| true, SURVEYOR, memory_mib, lifecycle.clone()).await;
+    let fallbacks =
+        Fallbacks::start(config, |_all| true, Arc::new(Unlimited), SURVEYOR, memory_mib, lifecycle.clone()).await;
     for one in Native::ALL {
         fallbacks.get(one).asked().await;
     }

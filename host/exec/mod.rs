@@ -4,6 +4,7 @@
 //! receipt, or an [`ExecFailure`]. Executors know nothing of gRPC, tenants or where code comes from.
 
 mod choice;
+mod claim;
 mod command;
 pub mod compile;
 mod config;

@@ -6,6 +6,7 @@ use collector::domain::{Deadline, Digest, Kind, Limits, Outcome, Start};
 use collector::exec::memexec::{Config, MemExecutor};
 use collector::exec::{Code, ExecError, ExecFailure, Executor as _, Job, Origin};
 use collector::lifecycle::Lifecycle;
+use collector::tenancy::{Quotas, Usage};
 use futures_util::future::join_all;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 struct Memory {
     executor: Arc<MemExecutor>,
     lifecycle: Lifecycle,
+    quotas: Arc<Quotas>,
     code: Code,
 }
 
@@ -31,7 +33,9 @@ impl Memory {
         let limits = Limits::default();
         let executor = MemExecutor::start(config, true, "test", limits.memory_mib, lifecycle.clone()).await;
         executor.availability().unwrap();
-        Self { executor: Arc::new(executor), lifecycle, code: code_of(&native("contract")) }
+        let quotas = Arc::new(Quotas::default());
+        let executor = Arc::new(executor.with_accounts(Arc::clone(&quotas) as _));
+        Self { executor, lifecycle, quotas, code: code_of(&native("contract")) }
     }
 
     fn job(&self, method: &str, input: impl Into<Bytes>) -> Job {
@@ -73,11 +77,17 @@ impl Memory {
         self.executor.stats().await.launcher.unwrap()
     }
 
+    /// What its namespace has used, and has.
+    fn usage(&self) -> Usage {
+        self.quotas.usage(&"acme".parse().unwrap())
+    }
+
     /// Waits until nothing runs; a jail may stay.
     async fn quiet(&self) {
         let launcher = self.launcher().await;
         until("the end of all processes", || async move { descendants(launcher).len() <= 1 }).await;
         until("free slots", || async { self.executor.stats().await.running == 0 }).await;
+        assert_eq!(self.usage().memory, 0);
     }
 }
 
@@ -332,6 +342,8 @@ async fn calls_hear_of_their_jails_end_when_no_process_is_left() {
         assert!(matches!(why, ExecError::Broken(_)), "{why:?}");
         assert!(!below.iter().any(|id| alive(*id)), "its slot would be free too early");
     }
+    let used = memory.usage();
+    assert!(used.memory == 0 && !used.cpu.is_zero(), "nobody can tell what they used, so what passed: {used:?}");
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ pub(super) struct Numbers {
     /// Milliseconds of guests' time in a second
     #[arg(long)]
     cpu_ms_per_second: Option<u64>,
-    /// MiB of all running guests
+    /// MiB of all running guests; of native ones and containers all that they may use
     #[arg(long)]
     memory_mib: Option<u64>,
     /// MiB of records on disk

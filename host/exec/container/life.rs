@@ -3,8 +3,8 @@
 use super::engine::{Engine, EngineError};
 use super::images::InUse;
 use crate::domain::Kind;
+use crate::exec::claim::Claim;
 use crate::exec::{BoxFuture, ExecError};
-use crate::fair::Slot;
 use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
@@ -12,6 +12,7 @@ use bollard::query_parameters::{
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 /// Label of all that this node makes in the engine; its value is the node's id.
@@ -27,8 +28,10 @@ pub(super) struct Container {
     engine: Arc<Engine>,
     /// What it runs is not removed while it is there.
     image: Option<InUse>,
-    /// A slot is free only when what ran in it is gone.
-    slot: Option<Slot>,
+    /// Of the call that has it. Slot and memory are free only when what ran in it is gone.
+    claim: Option<Arc<Claim>>,
+    /// Since when that call has it; not while it is being made.
+    since: Option<Instant>,
     /// There is something to remove.
     there: bool,
 }
@@ -37,30 +40,33 @@ impl Container {
     /// Makes one. It does not run yet.
     ///
     /// * `kind`: of what runs in it.
-    /// * errors: `Missing` if the engine does not have the image any more; then with the slot.
+    /// * errors: `Missing` if the engine does not have the image any more; then with the claim.
     /// * cancel: safe; what comes into being is removed.
     pub(super) async fn create(
         engine: &Arc<Engine>,
         body: ContainerCreateBody,
         kind: Kind,
         image: InUse,
-        slot: Slot,
-    ) -> Result<Self, (ExecError, Option<Slot>)> {
+        claim: Arc<Claim>,
+    ) -> Result<Self, (ExecError, Option<Arc<Claim>>)> {
         let name = format!("collector-{}", Uuid::new_v4().simple());
         engine.live().insert(name.clone());
-        let mut container =
-            Self { name, engine: Arc::clone(engine), image: Some(image), slot: Some(slot), there: true };
+        let (image, claim) = (Some(image), Some(claim));
+        let mut container = Self { name, engine: Arc::clone(engine), image, claim, since: None, there: true };
         let made = engine.lifecycle.spawn(async move {
             let options = CreateContainerOptionsBuilder::new().name(&container.name).build();
             let engine = Arc::clone(&container.engine);
             let made = engine
                 .ask("create a container", |docker| async move { docker.create_container(Some(options), body).await });
             match made.await {
-                Ok(_made) => Ok(container),
+                Ok(_made) => {
+                    container.since = Some(Instant::now());
+                    Ok(container)
+                }
                 // More than that may be a proxy's word after the engine has made it.
                 Err(why @ EngineError::Refused { status: ..500, .. }) => {
                     container.there = false;
-                    Err((why, container.slot.take()))
+                    Err((why, container.claim.take()))
                 }
                 // Perhaps it did and could not say so.
                 Err(why) => Err((why, None)),
@@ -68,8 +74,8 @@ impl Container {
         });
         match made.await {
             Ok(Ok(container)) => Ok(container),
-            Ok(Err((EngineError::Refused { status: 404, .. }, slot))) => Err((ExecError::Missing, slot)),
-            Ok(Err((why, slot))) => Err((why.of(kind), slot)),
+            Ok(Err((EngineError::Refused { status: 404, .. }, claim))) => Err((ExecError::Missing, claim)),
+            Ok(Err((why, claim))) => Err((why.of(kind), claim)),
             Err(panicked) => Err((ExecError::internal(panicked), None)),
         }
     }
@@ -84,21 +90,37 @@ impl Container {
         &self.engine
     }
 
-    /// Gives its slot back while it waits for the next call, or takes the next call's.
-    pub(super) fn set_slot(&mut self, slot: Option<Slot>) {
-        self.slot = slot;
+    /// It is the next call's.
+    pub(super) fn hold(&mut self, claim: Arc<Claim>) {
+        (self.claim, self.since) = (Some(claim), Some(Instant::now()));
+    }
+
+    /// It waits for the next call: what this one held is free.
+    pub(super) fn release(&mut self) {
+        self.charge();
+        self.claim = None;
+    }
+
+    /// Charges the call for the time that it had the container, on all of its processors. What it computed of that time
+    /// nobody can ask cheaply: the engine tells by a request of its own, and no more once the container has ended. How
+    /// long it takes until the container is removed is the engine's time.
+    fn charge(&mut self) {
+        if let (Some(claim), Some(since)) = (&self.claim, self.since.take()) {
+            claim.charge(since.elapsed().saturating_mul(self.engine.config.cpus));
+        }
     }
 }
 
 impl Drop for Container {
     fn drop(&mut self) {
+        self.charge();
         // Without a runtime the process is about to end: the next start removes it.
         if !self.there || tokio::runtime::Handle::try_current().is_err() {
             self.engine.live().remove(&self.name);
             return;
         }
         let (engine, name) = (Arc::clone(&self.engine), std::mem::take(&mut self.name));
-        let held = (self.image.take(), self.slot.take());
+        let held = (self.image.take(), self.claim.take());
         self.engine.lifecycle.spawn(async move {
             engine.remove(&name).await;
             engine.live().remove(&name);

@@ -24,11 +24,12 @@ mod wire;
 
 pub use config::Config;
 
+use super::claim::{Claim, Payer};
 use super::log::GuestLog;
 use super::stop::stoppable;
 use super::{Availability, BoxFuture, Code, ExecError, ExecFailure, Executor, Job, Streams, command};
-use crate::domain::{Kind, Limits, Namespace, Outcome, Receipt, Start};
-use crate::fair::{Slot, Slots, WEIGHT};
+use crate::domain::{Accounts, Kind, Limits, Namespace, Outcome, Receipt, Start, Unlimited};
+use crate::fair::Slots;
 use crate::lifecycle::Lifecycle;
 use engine::{Engine, PATIENCE};
 use host_config::{Purpose, body};
@@ -52,6 +53,7 @@ pub struct ContainerExecutor {
     images: Images,
     slots: Slots,
     pool: Arc<Pool>,
+    accounts: Arc<dyn Accounts>,
     node_memory_mib: u64,
 }
 
@@ -89,7 +91,7 @@ impl ContainerExecutor {
         let slots = Slots::new(config.slots, config.queue);
         let engine = Arc::new(Engine::new(config, wanted, node, lifecycle));
         let images = Images::new(&engine, key, pool.off().is_none());
-        let this = Self { engine, images, slots, pool, node_memory_mib };
+        let this = Self { engine, images, slots, pool, accounts: Arc::new(Unlimited), node_memory_mib };
         if wanted {
             let _late = timeout(START_PATIENCE, this.meet()).await;
         }
@@ -97,6 +99,12 @@ impl ContainerExecutor {
             this.tend_pool();
         }
         this
+    }
+
+    /// The same with books to charge; without them every namespace has what it takes.
+    #[must_use]
+    pub fn with_accounts(self, accounts: Arc<dyn Accounts>) -> Self {
+        Self { accounts, ..self }
     }
 
     /// Asks the engine whether it is there; when it is found, now or later, takes over what is left there.
@@ -173,18 +181,20 @@ impl ContainerExecutor {
             return Err(ExecError::Unmetered.into());
         }
         self.usable()?;
+        let memory_bytes = self.memory_mib(&job.limits) << 20;
+        let payer = Payer::new(&*self.accounts, &job.namespace, memory_bytes)?;
         let (arrived, lifecycle) = (Instant::now(), &self.engine.lifecycle);
         let deadline = job.deadline.instant();
         // One that is away is said so at once, and not after the line for slots that cannot become free.
         stoppable(lifecycle, deadline, self.engine.docker()).await?.map_err(ExecError::from)?;
         let image = stoppable(lifecycle, deadline, self.images.get(&job.code)).await??;
-        let slot = stoppable(lifecycle, deadline, self.slots.take(&job.namespace, WEIGHT)).await??;
+        let claim = stoppable(lifecycle, deadline, payer.claim(&self.slots)).await??;
         let queued = arrived.elapsed();
 
         job.deadline = job.deadline.at_most(Duration::from_secs(self.engine.config.timeout_s));
         let log = GuestLog::new(job.namespace.clone(), job.service.clone(), &job.code.digest, job.limits.log_bytes);
         let (began, mut start) = (Instant::now(), Start::Cold);
-        let call = Box::pin(self.call(&job, image, slot, &log, &mut start));
+        let call = Box::pin(self.call(&job, (image, claim), &payer, &log, &mut start));
         let result = stoppable(lifecycle, job.deadline.instant(), call).await;
         log.finish();
         let receipt = Receipt {
@@ -208,8 +218,8 @@ impl ContainerExecutor {
     async fn call(
         &self,
         job: &Job,
-        image: InUse,
-        slot: Slot,
+        (image, claim): (InUse, Arc<Claim>),
+        payer: &Payer,
         log: &GuestLog,
         start: &mut Start,
     ) -> Result<command::Reply, ExecError> {
@@ -218,14 +228,14 @@ impl ContainerExecutor {
         let keeps = job.code.kind == Kind::NativeElf
             && memory_mib == self.engine.config.memory_mib
             && self.pool.off().is_none();
-        let (image, slot) = match keeps {
-            false => (image, slot),
-            true => match self.kept(job, image, slot, &limits, start).await? {
+        let (image, claim) = match keeps {
+            false => (image, claim),
+            true => match self.kept(job, image, claim, &limits, start).await? {
                 Some(kept) => return kept.run(job, &limits, log, &self.pool).await,
-                None => (self.images.get(&job.code).await?, self.slots.take(&job.namespace, WEIGHT).await?),
+                None => (self.images.get(&job.code).await?, payer.claim(&self.slots).await?),
             },
         };
-        let container = self.create(job, image, slot, &limits, false).await?;
+        let container = self.create(job, image, claim, &limits, false).await?;
         cold::run(&container, job, &limits, log).await
     }
 
@@ -234,17 +244,17 @@ impl ContainerExecutor {
         &self,
         job: &Job,
         image: InUse,
-        slot: Slot,
+        claim: Arc<Claim>,
         limits: &Limits,
         start: &mut Start,
     ) -> Result<Option<Kept>, ExecError> {
         let purpose = warm::Purpose { namespace: job.namespace.clone(), digest: job.code.digest };
         if let Some(mut kept) = self.pool.take(&purpose) {
             *start = Start::Warm;
-            kept.hold(slot);
+            kept.hold(claim);
             return Ok(Some(kept));
         }
-        let container = self.create(job, image, slot, limits, true).await?;
+        let container = self.create(job, image, claim, limits, true).await?;
         let kept = Kept::start(container, purpose).await?;
         if let Err(why) = &kept {
             tracing::warn!(why, "containers are not kept between calls");
@@ -258,21 +268,21 @@ impl ContainerExecutor {
         &self,
         job: &Job,
         image: InUse,
-        slot: Slot,
+        claim: Arc<Claim>,
         limits: &Limits,
         kept: bool,
     ) -> Result<Container, ExecError> {
         let request = |image: &InUse| self.request(job, image, limits, kept);
         let reference = image.reference().to_owned();
-        let first = Container::create(&self.engine, request(&image), job.code.kind, image, slot).await;
-        let slot = match first {
-            Err((ExecError::Missing, Some(slot))) => slot,
-            first => return first.map_err(|(why, _slot)| why),
+        let first = Container::create(&self.engine, request(&image), job.code.kind, image, claim).await;
+        let claim = match first {
+            Err((ExecError::Missing, Some(claim))) => claim,
+            first => return first.map_err(|(why, _claim)| why),
         };
         self.images.forget(&job.code, &reference).await;
         let image = self.images.get(&job.code).await?;
-        let second = Container::create(&self.engine, request(&image), job.code.kind, image, slot).await;
-        second.map_err(|(why, _slot)| why)
+        let second = Container::create(&self.engine, request(&image), job.code.kind, image, claim).await;
+        second.map_err(|(why, _claim)| why)
     }
 
     fn request(&self, job: &Job, image: &InUse, limits: &Limits, kept: bool) -> bollard::models::ContainerCreateBody {

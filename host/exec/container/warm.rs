@@ -10,12 +10,12 @@ use super::cold::{SIGKILL, was_out_of_memory};
 use super::life::Container;
 use super::session::Session;
 use crate::domain::{Digest, Limits, Namespace};
+use crate::exec::claim::Claim;
 use crate::exec::command::{self, End, Reply};
 use crate::exec::log::GuestLog;
 use crate::exec::{ExecError, Job};
-use crate::fair::Slot;
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -99,7 +99,7 @@ impl Pool {
 
     /// Keeps it for the next call.
     fn put(&self, mut kept: Kept) {
-        kept.container.set_slot(None);
+        kept.container.release();
         kept.since = Instant::now();
         let over = {
             let mut state = self.state();
@@ -161,8 +161,8 @@ impl Kept {
     }
 
     /// For the time of a call.
-    pub(super) fn hold(&mut self, slot: Slot) {
-        self.container.set_slot(Some(slot));
+    pub(super) fn hold(&mut self, claim: Arc<Claim>) {
+        self.container.hold(claim);
     }
 
     /// Runs one call, and goes back to the pool if nothing of it is left.

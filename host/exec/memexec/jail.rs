@@ -1,7 +1,7 @@
 //! One jail as the node sees it: the calls that run in it, and the task that hears how they end.
 //!
 //! ```text
-//! begin -> Run sent -> Ended              the process is gone: its slot is free
+//! begin -> Run sent -> Ended              the process is gone: what it used is charged, its slot is free
 //!              \-> Kill sent -> Ended     its caller left, or it went over a limit
 //!                      \-> nothing for a while: the whole jail is ended
 //! ended -> nothing for a while               the launcher kills it, as last resort it goes with its launcher
@@ -12,6 +12,7 @@ use super::link::{Link, is_gone};
 use super::process::{PATIENCE, said};
 use super::protocol::{Ended, How, RunLimits, ToJail};
 use crate::exec::ExecError;
+use crate::exec::claim::Claim;
 use crate::lifecycle::Lifecycle;
 use std::any::Any;
 use std::collections::HashMap;
@@ -25,7 +26,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 /// gigabytes on a machine that does much else takes seconds, and whoever else runs in the jail would pay for haste.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Whatever has to be kept until a process is gone: its slot, its jail's place.
+/// Whatever else has to be kept until a process is gone: its jail's place.
 pub(super) type Held = Box<dyn Any + Send>;
 
 /// A jail that stands.
@@ -58,6 +59,8 @@ struct Calls {
 struct Running {
     ended: oneshot::Sender<Ended>,
     kill: Kill,
+    began: Instant,
+    claim: Arc<Claim>,
     _held: Held,
 }
 
@@ -105,11 +108,17 @@ impl Jail {
 
     /// Begins a program.
     ///
-    /// * `held`: dropped when its process is gone, however that comes.
+    /// * `claim`: charged for what the process used.
+    /// * `held`: dropped, like the claim, when the process is gone, however that comes.
     /// * cancel: nothing is begun, or it is killed.
-    pub(super) async fn begin(self: &Arc<Self>, run: Run<'_>, held: Held) -> Result<Process, NotBegun> {
+    pub(super) async fn begin(
+        self: &Arc<Self>,
+        run: Run<'_>,
+        claim: Arc<Claim>,
+        held: Held,
+    ) -> Result<Process, NotBegun> {
         let (tell, ended) = oneshot::channel();
-        let id = self.lock().add(tell, held).ok_or(NotBegun::Gone)?;
+        let id = self.lock().add(tell, claim, held).ok_or(NotBegun::Gone)?;
         let mut process =
             Process { jail: Arc::clone(self), id, ended: Some(ended), peak_memory: 0, state: State::Unsent };
         let Run { argv, environment, limits, files } = run;
@@ -182,8 +191,12 @@ impl Jail {
         let mut calls = self.lock();
         calls.over.get_or_insert_with(Instant::now);
         let running = std::mem::take(&mut calls.running);
-        drop(calls);
-        drop(running); // tells those who wait, and may lead back here: not under the lock
+        drop(calls); // what is told may lead back here: not under the lock
+        for Running { ended: tell, began, claim, _held, .. } in running.into_values() {
+            claim.charge(began.elapsed()); // what it used of that nobody can tell any more
+            drop((claim, _held));
+            drop(tell);
+        }
     }
 
     async fn send_kill(&self, id: Option<u64>) -> std::io::Result<()> {
@@ -213,8 +226,9 @@ impl Jail {
 
     fn ended(&self, ended: Ended) {
         let call = self.lock().running.remove(&ended.id);
-        if let Some(Running { ended: tell, _held, .. }) = call {
-            drop(_held); // first: who is told may count what is free
+        if let Some(Running { ended: tell, claim, _held, .. }) = call {
+            claim.charge(ended.cpu);
+            drop((claim, _held)); // first: who is told may count what is free
             let _ = tell.send(ended);
         }
     }
@@ -225,12 +239,13 @@ impl Jail {
 }
 
 impl Calls {
-    fn add(&mut self, ended: oneshot::Sender<Ended>, held: Held) -> Option<u64> {
+    fn add(&mut self, ended: oneshot::Sender<Ended>, claim: Arc<Claim>, held: Held) -> Option<u64> {
         if self.over.is_some() {
             return None;
         }
         self.last += 1;
-        self.running.insert(self.last, Running { ended, kill: Kill::No, _held: held });
+        let running = Running { ended, kill: Kill::No, began: Instant::now(), claim, _held: held };
+        self.running.insert(self.last, running);
         Some(self.last)
     }
 
@@ -316,7 +331,10 @@ impl Drop for Process {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Unlimited;
+    use crate::exec::claim::Payer;
     use crate::exec::memexec::protocol::Hello;
+    use crate::fair::Slots;
     use rustix::net::{SendFlags, send};
 
     #[tokio::test]
@@ -339,8 +357,9 @@ mod tests {
         let files = [(); 4].map(|()| std::os::fd::AsFd::as_fd(&file));
         let limits = RunLimits { memory_bytes: 0, cpu_seconds: 0 };
         let run = Run { argv: Vec::new(), environment: Vec::new(), limits, files };
-        let held = Arc::new(());
-        let mut process = jail.begin(run, Box::new(Arc::clone(&held))).await.unwrap();
+        let payer = Payer::new(&Unlimited, &"acme".parse().unwrap(), 0).unwrap();
+        let (claim, held) = (payer.claim(&Slots::new(1, 0)).await.unwrap(), Arc::new(()));
+        let mut process = jail.begin(run, Arc::clone(&claim), Box::new(Arc::clone(&held))).await.unwrap();
         send(&other, b"nonsense", SendFlags::empty()).unwrap();
         let gone = async {
             // It is told to end, and what it holds is kept until it has.
@@ -359,6 +378,6 @@ mod tests {
         assert_eq!(heard, Heard::Gone);
         jail.fail_all();
         assert!(matches!(process.ended().await, Err(ExecError::Broken(_))));
-        assert_eq!(Arc::strong_count(&held), 1);
+        assert_eq!((Arc::strong_count(&claim), Arc::strong_count(&held)), (1, 1));
     }
 }

@@ -20,12 +20,15 @@ mod protocol;
 mod run;
 pub use config::Config;
 
+use super::claim::{Claim, Payer};
 use super::command::Reply;
 use super::log::GuestLog;
 use super::stop::stoppable;
 use super::{Availability, BoxFuture, Code, ExecError, ExecFailure, Executor, Fact, Job, Origin, Streams};
-use crate::domain::{Deadline, Digest, Kind, Limits, NameError, Namespace, Outcome, Receipt, Start};
-use crate::fair::{Slot, Slots, WEIGHT};
+use crate::domain::{
+    Accounts, Deadline, Digest, Kind, Limits, NameError, Namespace, Outcome, Receipt, Start, Unlimited,
+};
+use crate::fair::Slots;
 use crate::lifecycle::Lifecycle;
 use binaries::{Binaries, Binary};
 use bytes::Bytes;
@@ -52,7 +55,10 @@ const PROCESS_THREADS: u64 = launcher::THREADS;
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
 /// Runs commands.
-pub struct MemExecutor(Arc<Found>);
+pub struct MemExecutor {
+    found: Arc<Found>,
+    accounts: Arc<dyn Accounts>,
+}
 
 /// What was found out about this machine.
 struct Found {
@@ -111,13 +117,19 @@ impl MemExecutor {
         let failed = Failed { why: format!("exec.native does not list {NAME}"), at: Instant::now(), trying: false };
         let found = Found { works: OnceLock::new(), failed: Mutex::new(failed), wanted };
         found.try_start().await;
-        Self(Arc::new(found))
+        Self { found: Arc::new(found), accounts: Arc::new(Unlimited) }
+    }
+
+    /// The same with books to charge; without them every namespace has what it takes.
+    #[must_use]
+    pub fn with_accounts(self, accounts: Arc<dyn Accounts>) -> Self {
+        Self { accounts, ..self }
     }
 
     /// What it found on this machine.
     pub fn facts(&self) -> Vec<Fact> {
         let mut facts = facts::of_this_machine();
-        if let Some(works) = self.0.works.get() {
+        if let Some(works) = self.found.works.get() {
             let without = works.jails.without();
             facts.push(("jail".to_owned(), "a program ran in it".to_owned()));
             facts.extend((!without.is_empty()).then(|| ("jail without".to_owned(), without.join("; "))));
@@ -138,24 +150,24 @@ impl MemExecutor {
 
     /// What the executor holds right now.
     pub async fn stats(&self) -> Stats {
-        match self.0.works.get() {
+        match self.found.works.get() {
             Some(works) => works.stats().await,
             None => Stats::default(),
         }
     }
 
     fn works(&self) -> Result<&Works, ExecError> {
-        self.0.works.get().ok_or_else(|| ExecError::Unavailable(self.0.failed().why.clone()))
+        self.found.works.get().ok_or_else(|| ExecError::Unavailable(self.found.failed().why.clone()))
     }
 
     fn try_again(&self) {
-        let Some(Wanted { lifecycle, .. }) = &self.0.wanted else { return };
-        let mut failed = self.0.failed();
+        let Some(Wanted { lifecycle, .. }) = &self.found.wanted else { return };
+        let mut failed = self.found.failed();
         if failed.trying || failed.at.elapsed() < RETRY_PAUSE || lifecycle.is_draining() {
             return;
         }
         failed.trying = true;
-        let (found, over) = (Arc::clone(&self.0), lifecycle.clone());
+        let (found, over) = (Arc::clone(&self.found), lifecycle.clone());
         drop(lifecycle.spawn(async move {
             tokio::select! {
                 () = found.try_start() => {}
@@ -208,10 +220,11 @@ impl Works {
         let program = launcher::probe_program();
         let binary = Binary::seal(program).map_err(|why| format!("a file in memory cannot be made: {why}"))?;
         let job = probe_job(program).map_err(|why| why.to_string())?;
-        let slot = self.slots.take(&job.namespace, WEIGHT).await.map_err(|why| why.to_string())?;
+        let payer = Payer::new(&Unlimited, &job.namespace, 0).map_err(|why| why.to_string())?;
+        let claim = payer.claim(&self.slots).await.map_err(|why| why.to_string())?;
         let lease = self.jails.lease(&job.namespace).await.map_err(|none| none.why)?;
         let member = Arc::clone(&lease.member);
-        let (result, _) = self.call(&job, &binary, lease, slot).await;
+        let (result, _) = self.call(&job, &binary, lease, claim).await;
         self.jails.forget(&job.namespace, &member);
         match result {
             Ok(Ok(_)) => Ok(()),
@@ -220,17 +233,18 @@ impl Works {
         }
     }
 
-    async fn run(&self, job: Job) -> Result<Outcome, ExecFailure> {
+    async fn run(&self, job: Job, accounts: &dyn Accounts) -> Result<Outcome, ExecFailure> {
         if job.limits.fuel > 0 {
             return Err(ExecError::Unmetered.into());
         }
+        let payer = Payer::new(accounts, &job.namespace, job.limits.memory_bytes() as u64)?;
         let arrived = Instant::now();
-        let (binary, lease, slot, start) =
-            stoppable(&self.lifecycle, job.deadline.instant(), self.ready(&job)).await??;
+        let (binary, lease, claim, start) =
+            stoppable(&self.lifecycle, job.deadline.instant(), self.ready(&job, &payer)).await??;
         let queued = arrived.elapsed();
 
         let began = Instant::now();
-        let (result, peak_memory) = self.call(&job, &binary, lease, slot).await;
+        let (result, peak_memory) = self.call(&job, &binary, lease, claim).await;
         let receipt = Receipt {
             executor: NAME,
             digest: job.code.digest,
@@ -248,18 +262,24 @@ impl Works {
     }
 
     /// All that a call needs before it begins; and whether all of it was there.
-    async fn ready(&self, job: &Job) -> Result<(Arc<Binary>, Lease, Slot, Start), ExecError> {
+    async fn ready(&self, job: &Job, payer: &Payer) -> Result<(Arc<Binary>, Lease, Arc<Claim>, Start), ExecError> {
         let (binary, loaded) = self.binaries.get(&job.code).await?;
-        let slot = self.slots.take(&job.namespace, WEIGHT).await?;
+        let claim = payer.claim(&self.slots).await?;
         let lease = self.jails.lease(&job.namespace).await?;
         let start = if loaded == Start::Warm { lease.start } else { Start::Cold };
-        Ok((binary, lease, slot, start))
+        Ok((binary, lease, claim, start))
     }
 
-    async fn call(&self, job: &Job, binary: &Binary, lease: Lease, slot: Slot) -> (Result<Reply, ExecError>, u64) {
+    async fn call(
+        &self,
+        job: &Job,
+        binary: &Binary,
+        lease: Lease,
+        claim: Arc<Claim>,
+    ) -> (Result<Reply, ExecError>, u64) {
         let log = GuestLog::new(job.namespace.clone(), job.service.clone(), &job.code.digest, job.limits.log_bytes);
         let call = Call { job, binary, jails: &self.jails, log: &log };
-        let ran = call.run(lease, slot, &self.lifecycle).await;
+        let ran = call.run(lease, claim, &self.lifecycle).await;
         log.finish();
         ran
     }
@@ -299,7 +319,7 @@ impl Executor for MemExecutor {
     }
 
     fn run(&self, job: Job) -> BoxFuture<'_, Result<Outcome, ExecFailure>> {
-        Box::pin(async move { self.works()?.run(job).await })
+        Box::pin(async move { self.works()?.run(job, &*self.accounts).await })
     }
 
     fn stream(&self, _job: Job, _streams: Streams) -> BoxFuture<'_, Result<Outcome, ExecFailure>> {

@@ -11,6 +11,7 @@
 //! keeps the jail's end, too, until it has waited for the jail: when the node finds the socket closed, no process is left.
 
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// Largest packet. 192 KiB: arguments (three names), and an environment with the request as JSON of at most 64 KiB,
 /// escaped. The node's sockets are given buffers for it.
@@ -100,6 +101,8 @@ pub(super) struct Ended {
     /// Largest resident memory, in bytes, code included. Never less than the jail's own, some MiB, which the kernel counts
     /// in until the program runs. Source: getrusage(2), ru_maxrss.
     pub(super) peak_memory: u64,
+    /// What all its threads computed, the kernel's work for them included. Source: getrusage(2), ru_utime and ru_stime.
+    pub(super) cpu: Duration,
 }
 
 /// How a run ended.

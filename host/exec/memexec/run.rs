@@ -6,11 +6,11 @@ use super::jail::{NotBegun, Process, Run};
 use super::jails::{Jails, Lease};
 use super::protocol::{How, RunLimits};
 use crate::domain::Limits;
+use crate::exec::claim::Claim;
 use crate::exec::command::{self, End, Reply};
 use crate::exec::log::{GuestLog, Stream};
 use crate::exec::stop::stoppable;
 use crate::exec::{ExecError, Job};
-use crate::fair::Slot;
 use crate::lifecycle::Lifecycle;
 use bytes::Bytes;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -77,11 +77,16 @@ struct Streams {
 impl Call<'_> {
     /// Runs it under its deadline. Gives the most memory that it had, too.
     ///
-    /// * `slot`: kept until the process is gone.
+    /// * `claim`: kept until the process is gone.
     /// * cancel: kills the process.
-    pub(super) async fn run(&self, lease: Lease, slot: Slot, lifecycle: &Lifecycle) -> (Result<Reply, ExecError>, u64) {
+    pub(super) async fn run(
+        &self,
+        lease: Lease,
+        claim: Arc<Claim>,
+        lifecycle: &Lifecycle,
+    ) -> (Result<Reply, ExecError>, u64) {
         let deadline = self.job.deadline.instant();
-        let begun = stoppable(lifecycle, deadline, self.begin(lease, slot)).await;
+        let begun = stoppable(lifecycle, deadline, self.begin(lease, claim)).await;
         let (mut process, pipes) = match begun.and_then(|begun| begun) {
             Ok(begun) => begun,
             Err(why) => return (Err(why), 0),
@@ -100,12 +105,11 @@ impl Call<'_> {
     }
 
     /// Starts the program.
-    async fn begin(&self, lease: Lease, slot: Slot) -> Result<(Process, Pipes), ExecError> {
+    async fn begin(&self, lease: Lease, claim: Arc<Claim>) -> Result<(Process, Pipes), ExecError> {
         let (pipes, streams) = Pipes::open(self.job.input.clone()).map_err(ExecError::internal)?;
-        let slot = Arc::new(slot);
         let Lease { jail, member, .. } = lease;
-        let held = Box::new((Arc::clone(&slot), Arc::clone(&member)));
-        match jail.begin(self.program(&streams), held).await {
+        let held = Box::new(Arc::clone(&member));
+        match jail.begin(self.program(&streams), Arc::clone(&claim), held).await {
             Ok(process) => return Ok((process, pipes)),
             Err(NotBegun::Unsent(why)) => return Err(ExecError::internal(why)),
             Err(NotBegun::Gone) => {}
@@ -113,7 +117,7 @@ impl Call<'_> {
         // It went away while nothing ran in it. Nothing was begun, so another one may.
         self.jails.forget(&self.job.namespace, &member);
         let Lease { jail, member, .. } = self.jails.lease(&self.job.namespace).await?;
-        let process = jail.begin(self.program(&streams), Box::new((slot, member))).await;
+        let process = jail.begin(self.program(&streams), claim, Box::new(member)).await;
         match process {
             Ok(process) => Ok((process, pipes)),
             Err(NotBegun::Unsent(why)) => Err(ExecError::internal(why)),

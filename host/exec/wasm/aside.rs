@@ -67,7 +67,9 @@ mod tests {
         assert!(aside.take(&loud, async {}).is_some(), "nobody else calls");
         assert!(aside.take(&quiet, async {}).is_some(), "it has used nothing");
         let (say, said) = oneshot::channel();
-        let work = async move { drop(say.send(Lane::is_here())) };
+        let work = async move {
+            let _ = say.send(Lane::is_here());
+        };
         assert!(aside.take(&loud, work).is_none());
         assert!(said.await.unwrap(), "on a thread of the guests'");
     }

@@ -354,7 +354,9 @@ mod tests {
         }
         let (say, said) = tokio::sync::oneshot::channel();
         let (before, after) = (count.load(Ordering::Relaxed), Arc::clone(&count));
-        let answer = async move { drop(say.send(after.load(Ordering::Relaxed))) };
+        let answer = async move {
+            let _ = say.send(after.load(Ordering::Relaxed));
+        };
         lane.spawn(answer, name("acme"), 1);
         let steps = said.await.unwrap() - before;
         lane.spawn(async { panic!("an answer") }, name("acme"), 1);

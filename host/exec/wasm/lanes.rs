@@ -8,7 +8,7 @@
 use super::super::{BoxFuture, ExecError};
 use super::lane::Lane;
 use super::quick::Quick;
-use super::steps::{Owner, Stepped, inside, nanos};
+use super::steps::{Owner, Stepped, inside};
 use crate::domain::{Account, Charge, Namespace};
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -34,7 +34,7 @@ pub(super) fn tidy(remains: impl Send + 'static, payer: Arc<dyn Account>) {
     drop(tokio::spawn(async move {
         let began = Instant::now();
         drop(remains);
-        payer.charge(Charge::Cpu, nanos(began.elapsed()));
+        payer.charge_time(Charge::Cpu, began.elapsed());
     }));
 }
 

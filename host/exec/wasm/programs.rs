@@ -251,7 +251,7 @@ impl Drop for Bill {
     /// What failed or was given up says not what it took: the time that passed, which is a few times that at most.
     fn drop(&mut self) {
         let took = self.took.unwrap_or_else(|| self.began.elapsed());
-        self.account.charge(Charge::Compile, u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+        self.account.charge_time(Charge::Compile, took);
     }
 }
 

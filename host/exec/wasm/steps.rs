@@ -85,7 +85,7 @@ impl<T> Future for Stepped<T> {
         let began = Instant::now();
         let polled = this.guest.as_mut().poll(cx);
         let took = began.elapsed();
-        this.owner.account.charge(Charge::Cpu, nanos(took));
+        this.owner.account.charge_time(Charge::Cpu, took);
         if let Some(quick) = &this.quick {
             quick.charge(&this.owner.namespace, took);
         }

@@ -31,9 +31,11 @@ pub struct Quota {
     /// Calls at once, streams included. 2,048: all slots and all places in the queue before them, and some more.
     pub concurrent_calls: u64,
     /// Milliseconds that guests may keep threads in a second of time. No limit: a processor that nobody else wants would
-    /// be left idle; the fair queue shares one that somebody does.
+    /// be left idle; the fair queue shares one that somebody does. Native binaries count with what they computed,
+    /// containers with the time that calls had them, on all their processors; both at their end.
     pub cpu_ms_per_second: u64,
-    /// MiB of all running guests. 3,072: three quarters of `wasm.total_memory_mib`, so that one namespace never has it all.
+    /// MiB of all running guests: what components have, and all that native binaries and containers may have. 3,072: three
+    /// quarters of `wasm.total_memory_mib`, so that one namespace never has it all.
     pub memory_mib: u64,
     /// MiB that all collections and files take on disk. 10,240: many tenants on one disk.
     pub stored_mib: u64,

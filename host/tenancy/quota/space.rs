@@ -52,13 +52,13 @@ struct Terms {
 pub struct Usage {
     /// Calls under way.
     pub running: u64,
-    /// Bytes of running guests.
+    /// Bytes of running guests: that components have, that native ones may have.
     pub memory: u64,
     /// Calls that began.
     pub calls: u64,
     /// Calls that a quota stopped.
     pub refused: u64,
-    /// Time that guests kept threads.
+    /// Time that components kept threads, that native binaries computed, that calls had containers.
     pub cpu: Duration,
     /// Time that compiling took.
     pub compile: Duration,

@@ -28,7 +28,7 @@ fn one_slot(config: &mut Config) {
 }
 
 /// A call is on its way and its guest runs.
-async fn until_running(subject: &Subject, marker: &str) {
+pub(super) async fn until_running(subject: &Subject, marker: &str) {
     until("the guest runs", async || match subject.how {
         How::Component => subject.node.node().wasm_stats().await.running == 1,
         _ => !running(marker).is_empty(),
@@ -37,7 +37,7 @@ async fn until_running(subject: &Subject, marker: &str) {
 }
 
 /// Nothing of it runs any more.
-async fn until_gone(subject: &Subject, marker: &str) {
+pub(super) async fn until_gone(subject: &Subject, marker: &str) {
     until("the guest is gone", async || match subject.how {
         How::Component => subject.node.node().wasm_stats().await.running == 0,
         _ => running(marker).is_empty(),

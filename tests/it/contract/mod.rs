@@ -4,6 +4,7 @@ mod answers;
 mod deployed;
 mod endings;
 mod limits;
+mod quotas;
 
 use crate::support::*;
 use collector::cli::{Answer, Target};

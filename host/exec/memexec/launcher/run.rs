@@ -8,6 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 /// What runs, by process.
 pub(super) struct Runs<'a> {
@@ -48,7 +49,9 @@ impl<'a> Runs<'a> {
                 };
                 match started {
                     Ok(pid) => drop(self.running.insert(pid, id)),
-                    Err(why) => node.send(&Ended { id, how: How::NotStarted(why), peak_memory: 0 })?,
+                    Err(why) => {
+                        node.send(&Ended { id, how: How::NotStarted(why), peak_memory: 0, cpu: Duration::ZERO })?;
+                    }
                 }
             }
         }
@@ -56,10 +59,10 @@ impl<'a> Runs<'a> {
     }
 
     fn reap(&mut self, node: &Wire) -> io::Result<()> {
-        while let Some(sys::Ended { pid, how, peak_memory }) = sys::reap()? {
+        while let Some(sys::Ended { pid, how, peak_memory, cpu }) = sys::reap()? {
             // One that did not start has been told already.
             if let Some(id) = self.running.remove(&pid) {
-                node.send(&Ended { id, how, peak_memory })?;
+                node.send(&Ended { id, how, peak_memory, cpu })?;
             }
         }
         Ok(())

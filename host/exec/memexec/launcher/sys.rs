@@ -6,6 +6,7 @@ use crate::exec::sandbox::checked;
 use rustix::process::Pid;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
 /// Bytes of one event of a signalfd.
 pub(super) const CHILD_EVENT: usize = size_of::<libc::signalfd_siginfo>();
@@ -25,6 +26,8 @@ pub(super) struct Ended {
     pub(super) how: How,
     /// In bytes.
     pub(super) peak_memory: u64,
+    /// Of all its threads.
+    pub(super) cpu: Duration,
 }
 
 /// Goes on twice: as the caller, with the new process' id, and as a copy of it in namespaces of its own, with `None`.
@@ -94,6 +97,13 @@ pub(super) fn reap() -> io::Result<Option<Ended>> {
                 false => How::Exit(libc::WEXITSTATUS(status)),
             },
             peak_memory: u64::try_from(usage.ru_maxrss).unwrap_or_default() << 10,
+            cpu: span(usage.ru_utime).saturating_add(span(usage.ru_stime)),
         })),
     }
+}
+
+/// What the kernel says of spent time is never negative.
+fn span(spent: libc::timeval) -> Duration {
+    let seconds = Duration::from_secs(u64::try_from(spent.tv_sec).unwrap_or_default());
+    seconds.saturating_add(Duration::from_micros(u64::try_from(spent.tv_usec).unwrap_or_default()))
 }
