@@ -1,6 +1,8 @@
 //! The issuer's public keys: a JSON Web Key Set in a file. Source: RFC 7517.
 
 use crate::tenancy::config::Algorithm;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::DecodingKey;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
 use sha2::{Digest as _, Sha256};
@@ -13,6 +15,8 @@ use std::sync::atomic::AtomicBool;
 const FILE_MAX: u64 = 1 << 20;
 /// Keys of one set. 64: an issuer has two or three at a time.
 const KEYS_MAX: usize = 64;
+/// Bits of an RSA key's modulus. 2,048: RFC 7518 section 3.3. 4,096: a look at a larger one costs every caller time.
+const RSA_BITS: std::ops::RangeInclusive<usize> = 2_048..=4_096;
 
 /// What tells one state of a file from another.
 pub(super) type Look = (u64, u64, i64, i64);
@@ -117,7 +121,7 @@ impl Signer {
         let fits = match (&jwk.algorithm, wanted) {
             (AlgorithmParameters::OctetKeyPair(key), Algorithm::EdDSA) => key.curve == EllipticCurve::Ed25519,
             (AlgorithmParameters::EllipticCurve(key), Algorithm::ES256) => key.curve == EllipticCurve::P256,
-            (AlgorithmParameters::RSA(_), Algorithm::RS256) => true,
+            (AlgorithmParameters::RSA(key), Algorithm::RS256) => is_sound(&key.n)?,
             _ => false,
         };
         let named = jwk.common.key_algorithm.is_none_or(|named| named.to_string() == format!("{wanted:?}"));
@@ -129,6 +133,24 @@ impl Signer {
         let text = serde_json::to_vec(&jwk.algorithm).map_err(|_| "has a key that is malformed".to_owned())?;
         let withdrawn = Arc::new(AtomicBool::new(false));
         Ok(Self { id: jwk.common.key_id.clone(), print: Sha256::digest(&text).into(), key, withdrawn })
+    }
+}
+
+/// Whether an RSA key is large enough to be safe, and no larger than what is quickly looked at.
+///
+/// * `modulus`: as in the set, base64url.
+/// * errors: it is not; which size would be.
+fn is_sound(modulus: &str) -> Result<bool, String> {
+    let bytes = URL_SAFE_NO_PAD.decode(modulus).map_err(|_| "has a key that is malformed".to_owned())?;
+    let first = bytes.iter().position(|byte| *byte != 0).unwrap_or(bytes.len());
+    let zeros = bytes.get(first).map_or(0, |byte| byte.leading_zeros() as usize);
+    let bits = (bytes.len() - first) * 8 - zeros;
+    match RSA_BITS.contains(&bits) {
+        true => Ok(true),
+        false => {
+            let (least, most) = (RSA_BITS.start(), RSA_BITS.end());
+            Err(format!("has an RSA key of {bits} bits; make one of {least} to {most}"))
+        }
     }
 }
 
@@ -160,6 +182,30 @@ mod tests {
             assert!(parse(&bad).is_err(), "{bad}");
         }
         assert!(KeySet::parse(b"no json", Algorithm::EdDSA).is_err());
+    }
+
+    #[test]
+    fn rsa_keys_below_at_and_above_the_limits() {
+        let parse = |modulus: &[u8]| {
+            let n = URL_SAFE_NO_PAD.encode(modulus);
+            let set = format!(r#"{{"keys":[{{"kty":"RSA","n":"{n}","e":"AQAB"}}]}}"#);
+            KeySet::parse(set.as_bytes(), Algorithm::RS256).map(drop)
+        };
+        let number = |bits: usize| {
+            let mut bytes = vec![0xff; bits.div_ceil(8)];
+            bytes[0] = 0xff >> (bytes.len() * 8 - bits);
+            bytes
+        };
+        for good in [2_048, 2_049, 3_072, 4_096] {
+            assert_eq!(parse(&number(good)), Ok(()), "{good}");
+        }
+        for bad in [1, 512, 1_024, 2_047, 4_097, 16_384] {
+            let why = parse(&number(bad)).unwrap_err();
+            assert!(why.contains(&format!("{bad} bits; make one of 2048 to 4096")), "{why}");
+        }
+        let padded = [vec![0; 128], number(1_024)].concat();
+        assert!(parse(&padded).unwrap_err().contains("1024 bits"), "zeros before it are no part of it");
+        assert!(parse(&[]).is_err() && parse(&[0; 256]).is_err());
     }
 
     #[test]

@@ -84,6 +84,53 @@ async fn a_token_by_ecdsa_is_good_where_that_was_set_and_no_other() {
     assert_eq!(lists(&eddsa.sign(|_| ())).await, Err(Code::Unauthenticated), "another algorithm");
 }
 
+/// Of the key in `rsa-of-a-test.pem`, which is good for nothing else.
+const MODULUS: &str = concat!(
+    "nTiwQJEdVEiUSGCMG6GMKX6LOvfLpVDu-KsiWGf1cVbfaSb6hUXcxy_myaMw1AAeaDWWxoS6lgu3nQGeA-NOhKL-zZGv5WvU8NNF",
+    "0-P7tuGLDuqaWiM4Q17VA7y5Ht8Gb6sAKGG1gdYwK8Gzm21b8goKh26YoUSvKnT98obLPdFRWP0Zv11_wly79HfY1PtYY6K_jRQv",
+    "OM9PTmAgiTDq-L9wsOMG5W2f_cx1ZzM1DmhVE4TB6RQaZnd8hzN8E8KXWaaCzb8XmOlP9iAOqShkQ-BYoYvorXQwPHjSvZ3Kdyl9",
+    "75OaemM5SGOPJJDbXbNAR0T2OyhQe6pOp8fpchD09w",
+);
+
+#[tokio::test]
+async fn a_token_by_rsa_is_good_where_that_was_set_and_no_other() {
+    let eddsa = Issuer::new();
+    let node = Guarded::start_with(|config, folder| {
+        eddsa.trusted(config, folder);
+        let set = json!({ "keys": [{ "kty": "RSA", "alg": "RS256", "kid": "k", "n": MODULUS, "e": "AQAB" }] });
+        std::fs::write(&config.auth.jwt.jwks, set.to_string()).unwrap();
+        config.auth.jwt.algorithm = Algorithm::RS256;
+    })
+    .await;
+    let key = EncodingKey::from_rsa_pem(include_bytes!("rsa-of-a-test.pem")).unwrap();
+    let sign = |algorithm, ends: u64| {
+        let mut header = Header::new(algorithm);
+        header.kid = Some("k".to_owned());
+        let claims = json!({
+            "iss": "https://issuer", "aud": "node", "sub": "ada", "jti": "t1",
+            "exp": ends, "collector": ["acme:deployer"],
+        });
+        encode(&header, &claims, &key).unwrap()
+    };
+    let list = pb::ListServicesRequest { namespace: "acme".into() }.encode_to_vec();
+    let lists = async |token: &str| node.call(token, LIST, list.clone()).await.map(drop).map_err(|why| why.code());
+    let good = sign(jsonwebtoken::Algorithm::RS256, seconds() + 600);
+    assert_eq!(lists(&good).await, Ok(()));
+    let (head, signature) = good.rsplit_once('.').unwrap();
+    let mut other = BASE64.decode(signature).unwrap();
+    other[100] ^= 1;
+    let of_the_same_key = [
+        sign(jsonwebtoken::Algorithm::RS512, seconds() + 600),
+        sign(jsonwebtoken::Algorithm::PS256, seconds() + 600),
+        sign(jsonwebtoken::Algorithm::RS256, seconds() - 600),
+        format!("{head}.{}", BASE64.encode(other)),
+        format!("{head}."),
+    ];
+    for token in of_the_same_key.into_iter().chain([eddsa.sign(|_| ())]) {
+        assert_eq!(lists(&token).await, Err(Code::Unauthenticated), "{token}");
+    }
+}
+
 fn seconds() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
 }
