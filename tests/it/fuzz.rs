@@ -46,6 +46,25 @@ fn no_seed_makes_the_node_take_the_blame() {
 }
 
 #[test]
+fn components_among_the_seeds_are_taken_or_refused_as_they_say() {
+    let _turn = turn();
+    let mut wrong = Vec::new();
+    for upload in seeds::uploads() {
+        let (name, bytes) = (upload.name, upload.bytes());
+        kept("prescan", name, &bytes);
+        let answer = Fuzzed::get().answer(Target::Prescan, &bytes).unwrap();
+        let right = match upload.refused {
+            None => answer.grpc == Some(0),
+            Some(words) => answer.grpc > Some(0) && answer.said.contains(words),
+        };
+        if !right {
+            wrong.push(format!("{name}: {:?}, not {:?}", answer.said, upload.refused));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
 fn host_calls_among_the_seeds_come_to_what_they_say() {
     let _turn = turn();
     let (mut wrong, mut made) = (Vec::new(), [false; CALLS.len()]);

@@ -1,6 +1,144 @@
-//! Seeds that are made, not found: host calls. Beside each, what the node answers to it, which says how far it gets.
+//! Seeds that are made, not found: components, and host calls with arguments that are good. Beside each, what the node
+//! answers to it, which says how far it gets.
 
 use super::drive::guest::{CALLS, END, UNTOLD, URL_AT, WORDS_AT};
+
+/// A component, as text, and the words of the node's refusal; none: it is taken.
+pub struct Upload {
+    pub name: &'static str,
+    text: String,
+    pub refused: Option<&'static str>,
+}
+
+impl Upload {
+    pub fn bytes(&self) -> Vec<u8> {
+        wat::parse_str(&self.text).unwrap()
+    }
+}
+
+/// What a component needs to be a command.
+const RUN: &str = r#"(core module $m (func (export "run") (result i32) i32.const 0))
+    (core instance $i (instantiate $m))
+    (func $run (result (result)) (canon lift (core func $i "run")))
+    (instance $run (export "run" (func $run)))
+    (export "wasi:cli/run@0.2.0" (instance $run))"#;
+/// A module of each section that there is, and of most kinds of instructions.
+const MODULE: &str = r#"(core module $m
+    (@custom "note" "text")
+    (type $binary (func (param i32 i32) (result i32)))
+    (import "host" "f" (func $f (param i32)))
+    (table $t 4 8 funcref)
+    (memory (export "memory") 1 2)
+    (global $g (mut i64) (i64.const 7))
+    (export "add" (func $add))
+    (start $begin)
+    (elem (table $t) (i32.const 0) func $add $add)
+    (elem declare func $begin)
+    (func $begin (call $f (i32.const 1)))
+    (func $add (type $binary) (local i64 f32 f64 v128)
+        (block $out
+            (loop $again
+                (br_table $out $again $out (local.get 0))))
+        (if (result i32) (local.get 1)
+            (then (i32.trunc_sat_f64_s (f64.sqrt (f64.const 2))))
+            (else (call_indirect $t (type $binary) (i32.const 1) (i32.const 2) (i32.const 0))))
+        (memory.fill (i32.const 0) (i32.const 1) (i32.const 2))
+        (v128.store (i32.const 16) (i8x16.swizzle (v128.load (i32.const 0)) (v128.const i64x2 1 2)))
+        (global.set $g (i64.extend32_s (global.get $g)))
+        (drop (ref.is_null (table.get $t (i32.const 3))))
+        (drop (memory.grow (i32.const 0))))
+    (data (i32.const 8) "data")
+    (data "passive"))"#;
+/// The types of a handler, and its function as one that is never called.
+const HANDLER: &str = r#"(core module $h
+        (memory (export "memory") 1)
+        (func (export "realloc") (param i32 i32 i32 i32) (result i32) i32.const 64)
+        (func (export "handle") (param i32 i32 i32 i32) (result i32) unreachable)
+        (func (export "after") (param i32)))
+    (core instance $h (instantiate $h))
+    (type $code (enum "cancelled" "unknown"))
+    (export $code_ "code" (type $code))
+    (type $fault (record (field "code" $code_) (field "message" string)))
+    (export $fault_ "fault" (type $fault))
+    (func $handle (param "method" string) (param "input" (list u8)) (result (result (list u8) (error $fault_)))
+        (canon lift (core func $h "handle") (memory (core memory $h "memory"))
+            (realloc (core func $h "realloc"))
+            (post-return (core func $h "after"))))
+    (instance $handler (export "handle" (func $handle)))"#;
+
+/// A file with a service in it, `t.T`, as a linker leaves it in a module. By hand: name, package, service.
+const DESCRIPTORS: &str = r#"(core module
+    (@custom "collector:descriptors" "\0a\11\0a\07t.proto\12\01t2\03\0a\01T"))"#;
+
+pub fn uploads() -> Vec<Upload> {
+    let upload = |name, text: &str, refused| Upload { name, text: format!("(component {text})"), refused };
+    let unnamed = Some("carries no descriptors");
+    let no_entry = Some("exports neither");
+    let handler =
+        |more: &str| format!(r#"{HANDLER} {more} (export "collector:plugin/handler@0.1.0" (instance $handler))"#);
+    vec![
+        upload("command", RUN, unnamed),
+        upload("described", &format!("{DESCRIPTORS} {RUN}"), None),
+        upload("handler", &handler(""), unnamed),
+        upload("handler_described", &handler(DESCRIPTORS), None),
+        upload(
+            "descriptors_broken",
+            &format!(r#"(core module (@custom "collector:descriptors" "\0a\ff")) {RUN}"#),
+            Some("descriptors"),
+        ),
+        upload("other_version", &handler("").replace("handler@0.1.0", "handler@0.2.0"), Some("this node speaks")),
+        upload(
+            "import",
+            &format!(
+                r#"(import "wasi:cli/exit@0.2.0" (instance $exit (export "exit" (func (param "status" (result))))))
+                (import "collector:plugin/config@0.1.0" (instance $config
+                    (export "get" (func (param "key" string) (result (option string))))))
+                (core func $exit (canon lower (func $exit "exit"))) {DESCRIPTORS} {RUN}"#
+            ),
+            None,
+        ),
+        upload("module", MODULE, no_entry),
+        upload(
+            "nested",
+            r#"(component $c (core module) (export "a" (core module 0))) (instance $i (instantiate $c)) (export "b" (instance $i))"#,
+            no_entry,
+        ),
+        upload(
+            "instance",
+            r#"(core module $m (func (export "f") (param i32)) (func (export "r") (result i32) i32.const 0))
+                (core instance $one (instantiate $m))
+                (alias core export $one "f" (core func $f))
+                (core instance $two (export "f" (func $f)))
+                (func $f (param "a" bool) (canon lift (core func $f)))
+                (type $t (record (field "a" u8) (field "b" (list (option string)))))
+                (instance $exports (export "f" (func $f)) (export "t" (type $t)))
+                (export "a:b/c" (instance $exports))"#,
+            no_entry,
+        ),
+        upload(
+            "types",
+            r#"(type (tuple u8 s64 float64 char string)) (type (variant (case "a" u8) (case "b"))) (type (flags "a" "b"))
+                (type $r (resource (rep i32))) (type (own $r)) (type (borrow $r)) (core func (canon resource.new $r))
+                (core func (canon resource.drop $r)) (core func (canon resource.rep $r))
+                (type (component (import "a" (func (param "b" u8))) (export "c" (instance (export "d" (type (sub resource)))))))
+                (core type (module (import "a" "b" (func (param i32))) (export "c" (memory 1)))) (core type (func (result f64)))"#,
+            no_entry,
+        ),
+        upload("levels", "(component (component))", Some("levels")),
+        upload(
+            "instances",
+            &format!("(core module $m) {}", "(core instance (instantiate $m))".repeat(9)),
+            Some("core instances"),
+        ),
+        upload("memories", "(core module (memory 1) (memory 1))", Some("multi-memory")),
+        upload("shared", "(core module (memory 1 1 shared))", Some("threads")),
+        upload("sixty_four", "(core module (memory i64 1))", Some("memory64")),
+        upload("exceptions", "(core module (tag))", Some("exceptions")),
+        upload("structs", "(core module (type (struct)))", Some("GC")),
+        upload("streams", "(type (stream u8))", Some("async")),
+        upload("invalid", "(core module (func (result i32)))", Some("not valid")),
+    ]
+}
 
 /// One argument of a host call.
 enum Arg {
