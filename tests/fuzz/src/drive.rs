@@ -4,20 +4,29 @@
 //! DATA_LOSS, HTTP 500), which is also what a panic becomes, and an end of the process. `tests/it` runs the seeds through
 //! the same code, so that they stay good with a stable compiler too.
 
+#[path = "guest.rs"]
+pub mod guest;
+
 use bytes::{BufMut as _, Bytes, BytesMut};
 use collector::config::Config;
 use collector::node::Node;
 use collector::rpc::pb;
-use collector::rpc::pb::serve_request::ServiceDef;
+use collector::rpc::pb::plugin::v1::deploy_request::Part;
+use collector::rpc::pb::plugin::v1::{DeployHeader, DeployRequest};
 use http::Request;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use prost::Message as _;
-use prost_types::{FileDescriptorSet, Struct};
+use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet, Struct};
+use prost_types::{MethodDescriptorProto, ServiceDescriptorProto};
+use std::net::SocketAddr;
 use std::sync::OnceLock;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
+use tonic_types::StatusExt as _;
 
 /// What takes the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +41,8 @@ pub enum Target {
     PageTokens,
     /// An upload.
     Prescan,
-    /// Arguments of host calls: four bytes each, for a guest that passes them on as they are.
+    /// Host calls and their arguments, for a guest that makes them as they are: see [`guest`]. After an even first byte it
+    /// answers one message, after an odd one a stream.
     HostCalls,
     /// A JSON text for an RPC of the node's own: the first byte says which.
     ConnectJson,
@@ -56,9 +66,10 @@ const OURS: [i32; 2] = [13, 15];
 const NAMESPACE: &str = "fuzz";
 const COLLECTION: &str = "notes";
 
-/// A handler that takes words of four bytes from its input and calls `log.write`, `context.metadata` and its own
-/// allocator with them, whatever they are.
-const GUEST: &str = include_str!("guest.wat");
+/// The guest's service: `Call` and `Watch`, one message and a stream of them.
+const GUEST: &str = "fuzz.v1.Guest";
+/// The guest's secret.
+const SECRET: (&str, &str) = ("token", "s3cr3t-t0ken");
 
 /// A node and a client of it.
 pub struct Fuzzed {
@@ -66,25 +77,35 @@ pub struct Fuzzed {
     http2: Client<HttpConnector, Full<Bytes>>,
     http1: Client<HttpConnector, Full<Bytes>>,
     unary: Vec<String>,
-    digest: String,
     node: Node,
     _folder: tempfile::TempDir,
 }
 
 /// What came back.
-struct Answer {
+#[derive(Debug)]
+pub struct Answer {
     /// HTTP status; 0 where the transport refused.
     http: u16,
-    grpc: Option<i32>,
+    /// `grpc-status`.
+    pub grpc: Option<i32>,
     /// `grpc-message`, for people.
-    said: String,
+    pub said: String,
+    /// Whether the words are a guest's, and not the node's.
+    guests: bool,
+    /// All that came.
+    pub body: Bytes,
 }
 
 impl Answer {
     /// Whether the node takes the blame.
     fn is_ours(&self) -> bool {
-        self.http >= 500 && self.http != 501 && self.http != 503 && self.http != 504
-            || self.grpc.is_some_and(|code| OURS.contains(&code))
+        match self.guests {
+            true => self.said == guest::BLAME,
+            false => {
+                self.http >= 500 && self.http != 501 && self.http != 503 && self.http != 504
+                    || self.grpc.is_some_and(|code| OURS.contains(&code))
+            }
+        }
     }
 }
 
@@ -103,17 +124,22 @@ impl Fuzzed {
         config.limits.deadline_ms = 5_000;
         // This program is not the node's own.
         config.wasm.compile_in_child = false;
+        // One server that the guest may reach, in this process.
+        config.net.allow = vec!["127.0.0.1/32".to_owned()];
+        let mirror = runtime.block_on(mirror());
         let node = runtime.block_on(Node::start(config)).unwrap();
-        let client = |http2| Client::builder(TokioExecutor::new()).http2_only(http2).build_http();
+        // Or each request waits 40 ms for an acknowledgement between its head and its body.
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        let client = |http2| Client::builder(TokioExecutor::new()).http2_only(http2).build(connector.clone());
         let (http2, http1) = (client(true), client(false));
-        let mut fuzzed =
-            Self { runtime, http2, http1, unary: unary_paths(), digest: String::new(), node, _folder: folder };
-        fuzzed.prepare();
+        let fuzzed = Self { runtime, http2, http1, unary: unary_paths(), node, _folder: folder };
+        fuzzed.prepare(mirror);
         fuzzed
     }
 
-    /// A collection with a record in it, and the guest.
-    fn prepare(&mut self) {
+    /// A collection with a record in it, and the guest with all that it may be granted.
+    fn prepare(&self, mirror: SocketAddr) {
         let collection = pb::Collection { namespace: NAMESPACE.into(), name: COLLECTION.into(), ..Default::default() };
         let collection = pb::CreateCollectionRequest { collection: Some(collection) };
         let made = self.grpc("/collector.CollectionRepo/CreateCollection", &collection.encode_to_vec(), false);
@@ -131,32 +157,50 @@ impl Fuzzed {
         let made = self.grpc("/collector.CollectionService/Create", &record.encode_to_vec(), false);
         assert_eq!(made.grpc, Some(0), "{}", made.said);
 
-        let code = wat::parse_str(GUEST).unwrap();
-        let mut first = self.serve(&[0; 4]);
-        first.service_def = Some(ServiceDef::ServiceBinary(code.clone().into()));
-        let answer = self.grpc("/collector.CollectiveDispatcher/Serve", &first.encode_to_vec(), false);
-        assert_eq!(answer.grpc, Some(0), "{}", answer.said);
-        self.digest = collector::domain::Digest::of(&code).to_string();
+        let (name, value) = (SECRET.0.into(), Bytes::from(SECRET.1).into());
+        let secret = pb::admin::v1::SetSecretRequest { namespace: NAMESPACE.into(), name, value };
+        let made = self.grpc("/collector.admin.v1.Secrets/SetSecret", &secret.encode_to_vec(), false);
+        assert_eq!(made.grpc, Some(0), "{}", made.said);
+
+        let code = wat::parse_str(guest::text(&format!("http://{mirror}/"), &descriptors())).unwrap();
+        let grants = [
+            "config=color=green",
+            "secret=token",
+            "secret=unset",
+            "collections=notes:write",
+            "files=shared:write",
+            "dispatch=*",
+            "http=http://10.0.0.1",
+            &format!("http=http://{mirror}"),
+        ];
+        let header = DeployHeader {
+            namespace: NAMESPACE.into(),
+            grants: grants.map(str::to_owned).to_vec(),
+            ..Default::default()
+        };
+        let made = self.deploy(header, code.into());
+        assert_eq!(made.grpc, Some(0), "{}", made.said);
     }
 
     /// Gives `data` to a target.
     ///
     /// * panics: the node took the blame for it.
     pub fn run(&self, target: Target, data: &[u8]) {
-        let answer = match target {
+        if let Some(answer) = self.answer(target, data).filter(Answer::is_ours) {
+            panic!("{target:?}: HTTP {}, gRPC {:?}: {}", answer.http, answer.grpc, answer.said);
+        }
+    }
+
+    /// Gives `data` to a target; `None` where it is too short or odd for there to be anything to ask.
+    pub fn answer(&self, target: Target, data: &[u8]) -> Option<Answer> {
+        match target {
             Target::Descriptors => self.descriptors(data),
             Target::Convert => self.convert(data),
             Target::Query => self.query(data),
             Target::PageTokens => self.page_token(data),
             Target::Prescan => self.upload(data),
-            Target::HostCalls => {
-                let request = self.serve(data).encode_to_vec();
-                Some(self.grpc("/collector.CollectiveDispatcher/Serve", &request, false))
-            }
+            Target::HostCalls => self.host_calls(data),
             Target::ConnectJson => self.json(data),
-        };
-        if let Some(answer) = answer.filter(Answer::is_ours) {
-            panic!("{target:?}: HTTP {}, gRPC {:?}: {}", answer.http, answer.grpc, answer.said);
         }
     }
 
@@ -218,14 +262,25 @@ impl Fuzzed {
     }
 
     fn upload(&self, data: &[u8]) -> Option<Answer> {
-        use pb::plugin::v1::deploy_request::Part;
-        use pb::plugin::v1::{DeployHeader, DeployRequest};
         let header = DeployHeader { namespace: NAMESPACE.into(), validate_only: true, ..Default::default() };
+        Some(self.deploy(header, Bytes::copy_from_slice(data)))
+    }
+
+    fn deploy(&self, header: DeployHeader, code: Bytes) -> Answer {
         let mut body = BytesMut::new();
-        for part in [Part::Header(header), Part::Chunk(Bytes::copy_from_slice(data))] {
+        for part in [Part::Header(header), Part::Chunk(code)] {
             frame(&mut body, &DeployRequest { part: Some(part) }.encode_to_vec());
         }
-        Some(self.send("/collector.plugin.v1.Plugins/Deploy", body.freeze(), false))
+        self.send("/collector.plugin.v1.Plugins/Deploy", body.freeze(), false)
+    }
+
+    fn host_calls(&self, data: &[u8]) -> Option<Answer> {
+        let (which, words) = data.split_first()?;
+        let message = guest::message(words);
+        let (method, times) = if which % 2 == 0 { ("Call", 1) } else { ("Watch", 2) };
+        let mut body = BytesMut::new();
+        (0..times).for_each(|_| frame(&mut body, &message));
+        Some(self.send(&format!("/{GUEST}/{method}"), body.freeze(), false))
     }
 
     fn json(&self, data: &[u8]) -> Option<Answer> {
@@ -239,17 +294,6 @@ impl Fuzzed {
         Some(self.runtime.block_on(answer(client, request.unwrap())))
     }
 
-    fn serve(&self, input: &[u8]) -> pb::ServeRequest {
-        pb::ServeRequest {
-            namespace: NAMESPACE.into(),
-            service: Some(pb::ServiceTypeRef { service_name: "Guest".into(), ..Default::default() }),
-            method_name: "Call".into(),
-            input: Some(prost_types::Any { type_url: String::new(), value: input.to_vec() }),
-            service_def: Some(ServiceDef::ServiceUri(format!("sha256:{}", self.digest))),
-            ..Default::default()
-        }
-    }
-
     fn grpc(&self, path: &str, message: &[u8], validate_only: bool) -> Answer {
         let mut body = BytesMut::new();
         frame(&mut body, message);
@@ -259,6 +303,9 @@ impl Fuzzed {
     fn send(&self, path: &str, body: Bytes, validate_only: bool) -> Answer {
         let mut request =
             Request::post(self.uri(path)).header("content-type", "application/grpc").header("te", "trailers");
+        if path.contains(GUEST) {
+            request = request.header("collector-namespace", NAMESPACE);
+        }
         if validate_only && !path.contains("Dispatcher") {
             request = request.header("collector-validate-only", "true");
         }
@@ -273,18 +320,80 @@ impl Fuzzed {
 const STRUCT: &str = "type.googleapis.com/google.protobuf.Struct";
 
 async fn answer(client: &Client<HttpConnector, Full<Bytes>>, request: Request<Full<Bytes>>) -> Answer {
+    let guests = request.uri().path().contains(GUEST);
     // The transport's own refusals are answers too.
     let Ok(response) = client.request(request).await else {
-        return Answer { http: 0, grpc: None, said: String::new() };
+        return Answer { http: 0, grpc: None, said: String::new(), guests: false, body: Bytes::new() };
     };
     let http = response.status().as_u16();
-    let read = |headers: &http::HeaderMap, name: &str| Some(headers.get(name)?.to_str().ok()?.to_owned());
     let mut headers = response.headers().clone();
+    let mut body = Bytes::new();
     if let Ok(whole) = response.into_body().collect().await {
         headers.extend(whole.trailers().cloned().unwrap_or_default());
+        body = whole.to_bytes();
     }
-    let grpc = read(&headers, "grpc-status").and_then(|code| code.parse().ok());
-    Answer { http, grpc, said: read(&headers, "grpc-message").unwrap_or_default() }
+    let status = tonic::Status::from_header_map(&headers);
+    // The node's words come with a reason of its own, which it lets no guest forge.
+    let reason = status.as_ref().and_then(|status| status.get_details_error_info());
+    Answer {
+        http,
+        grpc: status.as_ref().map(|status| status.code().into()),
+        said: status.as_ref().map(|status| status.message().to_owned()).unwrap_or_default(),
+        guests: guests && reason.is_none_or(|reason| reason.domain != "collector"),
+        body,
+    }
+}
+
+/// A server that answers with what it was sent.
+async fn mirror() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut peer, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut heard = vec![0; 64 << 10];
+                let count = peer.read(&mut heard).await.unwrap_or_default();
+                let head = format!("HTTP/1.1 200 OK\r\nx-twice: 1\r\nx-twice: 2\r\ncontent-length: {count}\r\n\r\n");
+                let said = [head.as_bytes(), &heard[..count]].concat();
+                let _gone = peer.write_all(&said).await;
+                let _gone = peer.shutdown().await;
+            });
+        }
+    });
+    address
+}
+
+/// What the guest says of itself.
+fn descriptors() -> Vec<u8> {
+    use prost_types::field_descriptor_proto::{Label, Type};
+    let words = FieldDescriptorProto {
+        name: Some("words".into()),
+        number: Some(1),
+        label: Some(Label::Optional.into()),
+        r#type: Some(Type::Bytes.into()),
+        ..Default::default()
+    };
+    let method = |name: &str, streams| MethodDescriptorProto {
+        name: Some(name.into()),
+        input_type: Some(".fuzz.v1.Words".into()),
+        output_type: Some(".fuzz.v1.Words".into()),
+        client_streaming: Some(streams),
+        server_streaming: Some(streams),
+        ..Default::default()
+    };
+    let file = FileDescriptorProto {
+        name: Some("fuzz/v1/guest.proto".into()),
+        package: Some("fuzz.v1".into()),
+        syntax: Some("proto3".into()),
+        message_type: vec![DescriptorProto { name: Some("Words".into()), field: vec![words], ..Default::default() }],
+        service: vec![ServiceDescriptorProto {
+            name: Some("Guest".into()),
+            method: vec![method("Call", false), method("Watch", true)],
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    FileDescriptorSet { file: vec![file] }.encode_to_vec()
 }
 
 /// Paths of the unary RPCs of the node's own services.

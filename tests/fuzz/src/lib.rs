@@ -2,4 +2,4 @@
 
 mod drive;
 
-pub use drive::{Fuzzed, Target};
+pub use drive::{Answer, Fuzzed, Target, guest};
