@@ -41,9 +41,17 @@ pub(in crate::exec) fn lower() {
 /// Raises the calling thread's priority, unless somebody chose one for it. Where the machine does not let it nothing is
 /// lost but fairness.
 pub fn raise() {
-    let is_plain = rustix::process::getpriority_process(None).is_ok_and(|nice| nice == 0);
-    if is_plain {
-        let _ = rustix::process::setpriority_process(None, AHEAD);
+    change(0, AHEAD);
+}
+
+/// Undoes that in a program which such a thread has started.
+pub(in crate::exec) fn level() {
+    change(AHEAD, 0);
+}
+
+fn change(from: i32, to: i32) {
+    if rustix::process::getpriority_process(None).is_ok_and(|nice| nice == from) {
+        let _ = rustix::process::setpriority_process(None, to);
     }
 }
 
@@ -83,11 +91,13 @@ mod tests {
             let before = nice();
             super::raise();
             let raised = nice();
+            super::level();
+            assert_eq!(nice(), before);
             super::lower();
-            (before, raised, nice(), {
-                super::raise();
-                nice()
-            })
+            let lowered = nice();
+            super::raise();
+            super::level();
+            (before, raised, lowered, nice())
         });
         let (before, raised, lowered, again) = thread.join().unwrap();
         assert!(raised == before || (before == 0 && raised == super::AHEAD), "{before} to {raised}");

@@ -79,8 +79,7 @@ fn serve() -> io::Result<()> {
     sandbox::default_signals()?;
     open_all()?;
     rustix::thread::set_name(c"collector-jails")?;
-    // Guests, whoever started it: all that runs in jails has it from here.
-    priority::lower();
+    priority::level(); // whichever thread of the node started it
     if geteuid().is_root() {
         // Here, because jails may not: a process that may change its groups could leave one that denies it something.
         rustix::thread::set_thread_groups(&[])?;
