@@ -118,10 +118,10 @@ const REST: &str = "the rest: standard library, spans, unknown";
 
 /// Group `budget`.
 pub(crate) async fn rows(options: &Options) -> Result<Vec<Row>, Failure> {
-    if let Err(why) = find() {
+    let data = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    if let Err(why) = find(data.path()) {
         return Ok(vec![Row::skipped("where the processor time of a call goes", &why)]);
     }
-    let data = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let stage = Stage::set(data.path()).await?;
     let (mut rounds, mut load) = (Rounds::default(), Load::start()?);
     for _ in 0..options.rounds() {
@@ -178,10 +178,14 @@ async fn round(
     Ok(())
 }
 
-fn find() -> Result<(), String> {
-    match Command::new("perf").arg("--version").output() {
+/// Whether `perf` is there and may look at processes.
+fn find(folder: &Path) -> Result<(), String> {
+    let mut command = Command::new("perf");
+    command.args(["record", "--quiet", "--event", "cpu-clock", "--output"]).arg(folder.join("trial")).arg("true");
+    match command.output() {
         Ok(output) if output.status.success() => Ok(()),
-        _ => Err("there is no perf on the PATH (Debian: apt-get install linux-perf)".to_owned()),
+        Ok(_) => Err("perf may not look at processes here (sysctl kernel.perf_event_paranoid)".to_owned()),
+        Err(_) => Err("there is no perf on the PATH (Debian: apt-get install linux-perf)".to_owned()),
     }
 }
 
