@@ -157,7 +157,7 @@ async fn round(
     folder: &Path,
 ) -> Result<(), Failure> {
     let mut job = Way::Native.job(stage, shape, options)?;
-    job.calls *= options.pick(3, 1);
+    job.calls *= options.pick(3, 20); // some hundred milliseconds at least, or perf has nothing to say
     let file = folder.join("samples");
     load.run(&job).await?; // what is cold is not what is asked about
     let before = stage.node.cpu()?;
@@ -196,7 +196,16 @@ impl Perf {
     fn start(process: &Process, to: &Path) -> Result<Self, Failure> {
         let mut command = Command::new("perf");
         command.args(["record", "--quiet", "--event", "cpu-clock", "--freq", RATE, "--pid", &process.id().to_string()]);
-        Ok(Self(command.arg("--output").arg(to).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?))
+        let _ = std::fs::remove_file(to);
+        let mut perf = Self(command.arg("--output").arg(to).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
+        // Its file is there once it looks.
+        while !to.exists() {
+            if let Some(status) = perf.0.try_wait()? {
+                return Err(format!("perf ended with {status}").into());
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        Ok(perf)
     }
 
     /// Lets it write what it has.
