@@ -36,13 +36,20 @@ impl<T: Send + Sync + 'static> Loaded<T> {
         if let Some(ready) = self.cache.get(&code.digest).await {
             return Ok((ready, Start::Warm));
         }
-        let made = match self.make(code, make(code.clone())).await {
+        // Boxed: seldom, and kilobytes that every warm call would carry along.
+        Ok((Box::pin(self.fetch(code, make)).await?, Start::Cold))
+    }
+
+    async fn fetch<F>(&self, code: &Code, make: impl Fn(Code) -> F) -> Result<Arc<T>, ExecError>
+    where
+        F: Future<Output = Result<T, ExecError>> + Send + 'static,
+    {
+        match self.make(code, make(code.clone())).await {
             // Perhaps it was another namespace's file that was missing, or line that was full, for which this call only
             // waited.
             Err(ExecError::Missing | ExecError::Busy) => self.make(code, make(code.clone())).await,
             made => made,
-        };
-        Ok((made?, Start::Cold))
+        }
     }
 
     async fn make(

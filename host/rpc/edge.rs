@@ -16,7 +16,7 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Body as HttpBody, Frame};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -164,7 +164,8 @@ where
     request.extensions_mut().insert(id);
     request.extensions_mut().insert(deadline);
     request.extensions_mut().insert(Asked(asked));
-    let answer = AssertUnwindSafe(door.call(request.map(Body::new))).catch_unwind();
+    // Pinned where it is made: it is kilobytes, and each of those that wait for it would move it.
+    let answer = pin!(AssertUnwindSafe(door.call(request.map(Body::new))).catch_unwind());
     let last = deadline.instant() + SLACK;
     let answer = tokio::time::timeout_at(last, while_good(&caller, answer)).instrument(span).await;
     let mut answer = match answer {
@@ -219,7 +220,7 @@ fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
 }
 
 /// Waits for an answer; `None` if the caller's credentials end first.
-async fn while_good<T>(caller: &Caller, answer: impl Future<Output = T>) -> Option<T> {
+async fn while_good<T>(caller: &Caller, answer: Pin<&mut impl Future<Output = T>>) -> Option<T> {
     if !caller.can_end() {
         return Some(answer.await);
     }

@@ -215,7 +215,8 @@ where
 {
     let mut answer = Some(answer);
     tower::service_fn(move |request| {
-        let answering = answer.take().map(|answer| answer(request));
+        // In a box: tonic's own functions would keep it three times.
+        let answering = answer.take().map(|answer| Box::pin(answer(request)));
         async {
             let twice = || status::plain(Code::Internal, "INTERNAL", "the call was taken twice");
             answering.ok_or_else(twice)?.await

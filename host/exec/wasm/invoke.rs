@@ -76,6 +76,8 @@ pub(super) struct Invocation {
 }
 
 impl Invocation {
+    /// In a box: each function that it goes through would keep a copy of its own.
+    ///
     /// * `streams`: of a streaming call.
     /// * `memory`: of the node, and of the namespace.
     pub(super) fn new(
@@ -85,11 +87,11 @@ impl Invocation {
         meter: Arc<Meter>,
         memory: (Arc<MemoryBudget>, Arc<dyn Account>),
         metering: bool,
-    ) -> Self {
+    ) -> Box<Self> {
         let log = GuestLog::new(job.namespace.clone(), job.service.clone(), &job.code.digest, job.limits.log_bytes);
         let fuel = metering.then_some(if job.limits.fuel == 0 { UNLIMITED_FUEL } else { job.limits.fuel });
         let (memory, account) = memory;
-        Self { program, job, meter, memory, account, log: Arc::new(log), fuel, streams }
+        Box::new(Self { program, job, meter, memory, account, log: Arc::new(log), fuel, streams })
     }
 
     /// The call's log, to be finished by whoever sees the call end.
@@ -101,7 +103,7 @@ impl Invocation {
     ///
     /// * returns: besides, what is left of the instance of a short call, to be dropped when nobody waits for that.
     /// * cancel: the instance is dropped at its next yield; nothing of it stays.
-    pub(super) async fn run(mut self) -> (Result<Reply, ExecError>, Option<Store<Guest>>) {
+    pub(super) async fn run(mut self: Box<Self>) -> (Result<Reply, ExecError>, Option<Store<Guest>>) {
         let program = Arc::clone(&self.program);
         let reply = match (&program.entry, self.streams.take()) {
             (Entry::Handler(handler), None) => {
@@ -121,7 +123,7 @@ impl Invocation {
         (reply, None)
     }
 
-    async fn run_unary(self, store: &mut Store<Guest>, handler: &Handler) -> Result<Reply, ExecError> {
+    async fn run_unary(self: Box<Self>, store: &mut Store<Guest>, handler: &Handler) -> Result<Reply, ExecError> {
         let params = (self.job.method.as_str(), &*self.job.input);
         let called = call::<(&str, &[u8]), Vec<u8>>(store, handler, &handler.handle, params).await;
         match self.ended(store, called)? {
@@ -131,7 +133,7 @@ impl Invocation {
     }
 
     async fn run_stream(
-        mut self,
+        mut self: Box<Self>,
         handler: &Handler,
         handle: &ComponentExportIndex,
         streams: Streams,
@@ -147,7 +149,7 @@ impl Invocation {
         Ok(self.ended(&store, called)?.map(|()| Bytes::new()))
     }
 
-    async fn run_command(mut self, pre: &CommandPre<Guest>) -> Result<Reply, ExecError> {
+    async fn run_command(mut self: Box<Self>, pre: &CommandPre<Guest>) -> Result<Reply, ExecError> {
         let reply = Arc::new(ReplyBuffer::new(self.job.limits.output_bytes));
         let argv: Vec<String> = std::iter::once(PROGRAM.to_owned()).chain(command::argv(&self.job)).collect();
         let input = std::mem::take(&mut self.job.input);
