@@ -28,6 +28,7 @@ mod dial;
 mod guests;
 mod messages;
 mod node;
+mod outside;
 mod process;
 mod raw;
 mod report;
@@ -65,6 +66,10 @@ struct Args {
     /// An administrator's token, for cases that take away what was granted [default: the attacker's]
     #[arg(long, requires = "address", value_name = "T", env = "HOSTILE_ADMIN_TOKEN", hide_env_values = true)]
     admin_token: Option<String>,
+    /// Ends the names of the namespaces, for tokens that are bound to them: attacker-NAME, and the same with -b to -e, and
+    /// bystander-NAME [default: of this run alone]
+    #[arg(long, requires = "address", value_name = "NAME")]
+    run: Option<String>,
     /// Who signed the node's certificate (PEM)
     #[arg(long, requires = "address", value_name = "FILE")]
     ca: Option<PathBuf>,
@@ -201,7 +206,7 @@ async fn run(args: &Args, cases: &[Case]) -> Result<bool, String> {
     }
     let seed = args.seed.unwrap_or_else(clock);
     println!("seed {seed}");
-    let suite = Suite::start(place(args), seed, args.full).await?;
+    let suite = Suite::start(place(args), args.run.as_deref(), seed, args.full).await?;
     let baseline = suite.warm_up().await?;
     let waiting: Vec<&Case> = cases.iter().filter(|case| case.cost == Cost::Waits).collect();
     if !waiting.is_empty() {
@@ -241,10 +246,9 @@ async fn run(args: &Args, cases: &[Case]) -> Result<bool, String> {
     }
     let count = |outcome: Outcome| rows.iter().filter(|row| row.outcome == outcome).count();
     println!(
-        "{} held, {} failed, {} gaps, {} skipped in {:.0} s",
+        "{} held, {} failed, {} skipped in {:.0} s",
         count(Outcome::Held),
         count(Outcome::Failed),
-        count(Outcome::Gap),
         count(Outcome::Skipped),
         began.elapsed().as_secs_f64()
     );

@@ -1,7 +1,8 @@
 //! O: more than the node can do.
 
-use crate::case::{Case, Cost, Miss, Verdict, check, refused, told};
+use crate::case::{Case, Cost, Miss, Verdict, check, done_or, refused, told};
 use crate::node::Node;
+use crate::outside::Outside;
 use crate::target::{Target, any, code};
 use collector::cli::PluginFile;
 use collector::rpc::pb;
@@ -25,8 +26,8 @@ pub fn cases() -> Vec<Case> {
         .costs(Cost::Heavy),
         Case::new(
             "O02",
-            "64 guests that spin, then 64 that take memory; both again where quotas bind",
-            "the bystander: 99 % success; RESOURCE_EXHAUSTED (QUOTA) over them",
+            "64 guests that spin, then 64 that take memory; both again where quotas bind, then the disk and the network",
+            "the bystander: 99 % success; RESOURCE_EXHAUSTED (QUOTA) over each",
             |t| Box::pin(o02(t)),
         )
         .costs(Cost::Heavy),
@@ -168,8 +169,10 @@ async fn o02(t: &Target) -> Verdict {
     let bound = t.part("-c");
     bound.prepare().await?;
     bound.quota(&[("cpu_ms_per_second", 500), ("memory_mib", 256), ("concurrent_calls", 32)]).await?;
-    let over = crowd(&bound, Duration::from_millis(500)).await?;
+    let mut over = crowd(&bound, Duration::from_millis(500)).await?;
     check(over > 0, || "no quota was met".to_owned())?;
+    bound.quota(&[("cpu_ms_per_second", 0), ("stored_mib", 4), ("egress_kib_per_second", 16)]).await?;
+    over += hoard(&bound).await? + babble(&bound).await?;
     let fared = t.bystander.fared().await;
     fared.judge()?;
     let p99 = fared.p99.as_millis();
@@ -202,6 +205,49 @@ async fn crowd(t: &Target, lasts: Duration) -> Result<u64, String> {
         sins.join_all().await.into_iter().collect::<Result<Vec<()>, String>>()?;
     }
     Ok(over.load(Ordering::Relaxed))
+}
+
+/// Records of 128 KiB from 16 clients, until the disk that they may have is full; how many were over it.
+async fn hoard(t: &Target) -> Result<u64, Miss> {
+    t.collection("hoard", "").await?;
+    let mut clients = JoinSet::new();
+    for client in 0..16 {
+        let target = t.again();
+        clients.spawn(async move {
+            let item = || any("x.Y", &prost_types::Value::from("x".repeat(128 << 10)));
+            let mut over = 0;
+            for n in 0..8 {
+                let made = target.create("hoard", &format!("{client}-{n}"), item()).await;
+                over += u64::from(!done_or("a record", made, &[Code::ResourceExhausted, Code::AlreadyExists])?);
+            }
+            Ok::<u64, String>(over)
+        });
+    }
+    let over = clients.join_all().await.into_iter().sum::<Result<u64, String>>()?;
+    check(over > 0, || "16 MiB found room in 4".to_owned())?;
+    Ok(over)
+}
+
+/// Guests that fetch 64 KiB at a time, 16 at once, more than they may; how many were over it.
+async fn babble(t: &Target) -> Result<u64, Miss> {
+    t.errands().await?;
+    let outside = Outside::saying(format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(64 << 10)), false).await?;
+    t.grant(&[&outside.grant()]).await?;
+    let mut guests = JoinSet::new();
+    for _ in 0..16 {
+        let (target, order) = (t.again(), outside.order(&[]));
+        guests.spawn(async move {
+            let mut over = 0;
+            for _ in 0..8 {
+                let said = target.fetch(&order).await;
+                over += u64::from(!done_or("a fetch", said, &[Code::ResourceExhausted])?);
+            }
+            Ok::<u64, String>(over)
+        });
+    }
+    let over = guests.join_all().await.into_iter().sum::<Result<u64, String>>()?;
+    check(over > 0, || "8 MiB came in where 16 KiB may in a second".to_owned())?;
+    Ok(over)
 }
 
 async fn o03(t: &Target) -> Verdict {

@@ -1,11 +1,12 @@
 //! P: messages that decode into more than they are, or not at all.
 
-use crate::case::{Case, Cost, Verdict, check, done, done_or, refused};
+use crate::case::{Case, Cost, PATIENCE, Verdict, check, done, done_or, refused};
 use crate::target::{SERVE, Target, any, proto};
 use collector::rpc::pb;
 use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint};
 use prost_types::{Any, Value, value::Kind};
+use std::time::Duration;
 use tonic::Code;
 
 const CREATE: &str = "collector.CollectionService/Create";
@@ -221,5 +222,7 @@ async fn p06(t: &Target) -> Verdict {
     };
     let began = tokio::time::Instant::now();
     refused("100,000 values", t.wire.to(SEARCH).bytes(vec![search.encode_to_vec()]).await, &codes)?;
-    Ok(format!("refused in {} ms", began.elapsed().as_millis()))
+    let took = began.elapsed();
+    check(took <= Duration::from_millis(50) * PATIENCE, || format!("refused after {} ms", took.as_millis()))?;
+    Ok(format!("refused in {} ms", took.as_millis()))
 }

@@ -159,6 +159,13 @@ async fn r05(t: &Target) -> Verdict {
         node.forget_peak();
     }
     refused("one call of 48 MiB", t.sin("HugeHostCall", 48 << 20, "", Some(LONG)).await, &[Code::ResourceExhausted])?;
+    let peak = |since: u64| t.watched().map_or(0, |node| node.peak_kib().saturating_sub(since) >> 10);
+    let first = peak(before);
+    check(first <= 48 + 16, || format!("{first} MiB more for a guest of 48 and a call that is refused"))?;
+    let before = t.watched().and_then(|node| node.held().ok()).map_or(0, |held| held.rss_kib);
+    if let Some(node) = t.watched() {
+        node.forget_peak();
+    }
     // The same span as target and message, without end: each call lifts it all.
     let aliasing = Handler {
         handle:
@@ -173,8 +180,9 @@ async fn r05(t: &Target) -> Verdict {
         ..Handler::ECHO
     };
     refused("a span beyond the memory", handler(t, &beyond.bytes()?, LONG).await, &codes[1..])?;
-    let Some(node) = t.watched() else { return Ok("3 refused".into()) };
-    Ok(format!("peak {} MiB more", node.peak_kib().saturating_sub(before) >> 10))
+    let again = peak(before);
+    check(again <= 16, || format!("{again} MiB more for guests of 128 KiB"))?;
+    Ok(format!("peak {first} MiB more with a guest of 48, {again} with those of 128 KiB"))
 }
 
 async fn r07(t: &Target) -> Verdict {

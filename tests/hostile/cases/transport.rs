@@ -68,12 +68,17 @@ pub fn cases() -> Vec<Case> {
             "held to the node's longest, or INVALID_ARGUMENT",
             |t| Box::pin(t11(t)),
         ),
-        Case::new("T13", "PING and SETTINGS by the ten thousand", "bounded, or closed", |t| Box::pin(t13(t)))
-            .costs(Cost::Slow),
-        Case::new("T13b", "HTTP/1.1, TLS and noise on the port", "closed without a panic", |t| Box::pin(t13b(t))),
-        Case::new("T14", "more idle connections than the node has places for", "it serves again once they go", |t| {
-            Box::pin(t14(t))
+        Case::new("T13", "PING and SETTINGS by the ten thousand", "closed, or 10 us of a core each at most", |t| {
+            Box::pin(t13(t))
         })
+        .costs(Cost::Slow),
+        Case::new("T13b", "HTTP/1.1, TLS and noise on the port", "closed without a panic", |t| Box::pin(t13b(t))),
+        Case::new(
+            "T14",
+            "more idle connections than the node has places for",
+            "it serves again within a second of their end",
+            |t| Box::pin(t14(t)),
+        )
         .costs(Cost::Heavy),
     ]
 }
@@ -106,6 +111,8 @@ async fn t01(t: &Target) -> Verdict {
     let said = raw.ends(SOON).await.ok_or(format!("{sent} resets and it is still open"))?;
     check(said.goaway.is_none_or(|why| why == ENHANCE_YOUR_CALM || why == 1), || format!("GOAWAY {:?}", said.goaway))?;
     let cpu = t.watched().map(|node| node.cpu()).zip(cpu).map_or(0.0, |(now, before)| now - before);
+    // A quarter of a core for the ten seconds that a hundred thousand are sent in.
+    check(cpu <= 2.5, || format!("{cpu:.2} s of a core"))?;
     Ok(format!("closed after {sent} of them, {:.1} s, {cpu:.2} s of a core", began.elapsed().as_secs_f64()))
 }
 
@@ -238,7 +245,8 @@ async fn t06(t: &Target) -> Verdict {
     }
     t.wire.seen.count(count as u64);
     let longest = sockets.join_all().await.into_iter().max().unwrap_or_default();
-    check(longest < Duration::from_secs(8), || format!("one was open for {:.1} s", longest.as_secs_f64()))?;
+    // A second more: so late may the machine be to see it.
+    check(longest < Duration::from_secs(6), || format!("one was open for {:.1} s", longest.as_secs_f64()))?;
     Ok(format!("{count} closed, the last after {:.1} s", longest.as_secs_f64()))
 }
 
@@ -359,6 +367,8 @@ async fn t13(t: &Target) -> Verdict {
     let answered = raw.until(SOON, |said| said.closed || said.goaway.is_some() || said.acks >= sent).await;
     check(answered.is_some(), || "neither answered nor closed".to_owned())?;
     let cpu = t.watched().map(|node| node.cpu()).zip(cpu).map_or(0.0, |(now, before)| now - before);
+    // 10 us each, which is a core for as many in a second as threats.md has, and what the bystander's calls take.
+    check(cpu <= 0.25 + sent as f64 * 1e-5, || format!("{cpu:.2} s of a core for {sent}"))?;
     Ok(format!("{sent} in {:.1} s, {cpu:.2} s of a core", began.elapsed().as_secs_f64()))
 }
 
@@ -408,5 +418,6 @@ async fn t14(t: &Target) -> Verdict {
     raw.frame(DATA, END_STREAM, 1, &EMPTY).await.map_err(|why| why.to_string())?;
     let said = raw.until(SOON * 2, |said| said.header(1, "grpc-status").is_some()).await;
     check(said.is_some(), || "no answer on a new connection".to_owned())?;
+    check(began.elapsed() <= Duration::from_secs(1), || format!("only after {} ms", began.elapsed().as_millis()))?;
     Ok(format!("{count} taken, {refused} not; the next answer after {} ms", began.elapsed().as_millis()))
 }

@@ -152,6 +152,31 @@ async fn an_idle_connection_is_told_to_go_and_a_busy_one_is_not() {
     assert_eq!(said.kind, PING);
 }
 
+/// A stream would keep its connection for minutes after whoever opened it is gone.
+#[tokio::test]
+async fn who_gives_no_sign_of_life_is_cut_off_and_who_does_is_not() {
+    const ASKED_AND_WAITED_FOR: Duration = Duration::from_secs(30 + 10);
+    let node = TestNode::start().await;
+    let mut alive = Raw::connect(&node.address(), &[]).await;
+    alive.send(&open_call(1, REFLECTION)).await.unwrap();
+    let mut gone = dial_from(&node.address(), CROWD).await.unwrap();
+    let hello = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(SETTINGS, 0, 0, &[]), open_call(1, REFLECTION)];
+    gone.write_all(&hello.concat()).await.unwrap();
+    let began = Instant::now();
+    let mut said = Vec::new();
+    let cut = async {
+        let _ = timeout(ASKED_AND_WAITED_FOR * 2, gone.read_to_end(&mut said)).await.expect("it is cut off");
+        began.elapsed()
+    };
+    let pinged =
+        async { while alive.next_within(ASKED_AND_WAITED_FOR * 2).await.is_some_and(|one| one.kind != PING) {} };
+    let (cut, ()) = tokio::join!(cut, pinged);
+    assert!(cut >= ASKED_AND_WAITED_FOR - Duration::from_secs(1), "after {cut:?}");
+    alive.send(&frame(PING, 0, 0, &[7; 8])).await.unwrap();
+    let answered = alive.find(|frame| frame.kind == PING && frame.flags & ACK != 0).await;
+    assert!(answered.is_some(), "who answered is still there");
+}
+
 #[tokio::test]
 async fn a_silent_stream_of_the_nodes_own_ends() {
     let node = TestNode::start_with(|config| config.limits.stream_idle_ms = 200).await;

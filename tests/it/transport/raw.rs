@@ -114,6 +114,11 @@ impl Raw {
 
     /// The next frame; `None` once the connection is closed.
     pub async fn next(&mut self) -> Option<Frame> {
+        self.next_within(PATIENCE).await
+    }
+
+    /// The same of a node that may say nothing for so long.
+    pub async fn next_within(&mut self, patience: Duration) -> Option<Frame> {
         loop {
             if let Some(frame) = self.take() {
                 if [PING, SETTINGS].contains(&frame.kind) && frame.flags & ACK == 0 {
@@ -122,7 +127,7 @@ impl Raw {
                 }
                 return Some(frame);
             }
-            let read = timeout(PATIENCE, self.stream.read_buf(&mut self.read)).await.expect("the node says something");
+            let read = timeout(patience, self.stream.read_buf(&mut self.read)).await.expect("the node says something");
             if !read.is_ok_and(|count| count > 0) {
                 return None;
             }
