@@ -33,7 +33,7 @@ pub(crate) async fn rows(local: &Local, guest: &Guest, size: Size, lifecycle: &L
     if let Err(why) = cold.accepts(&namespace, Kind::NativeElf) {
         return Ok(vec![Row::skipped("containers", &why.to_string())]);
     }
-    cold.prepare(&namespace, &guest.native.code).await?;
+    cold.prepare(&namespace, None, &guest.native.code).await?;
     let image = format!("{}:{}-{}", engine.repository(), engine.node(Of::Cold), guest.native.code.digest);
     guest.calls(&warm, &guest.native, size.calls).await?;
 

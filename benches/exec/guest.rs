@@ -73,6 +73,7 @@ impl Guest {
         let job = Job {
             code: program.code.clone(),
             namespace: namespace.parse::<Namespace>()?,
+            caller: None,
             service: SERVICE.to_owned(),
             method: METHOD.to_owned(),
             input: self.input.clone(),

@@ -171,6 +171,7 @@ impl Dispatcher {
         let job = Job {
             code: found.code,
             namespace: call.namespace,
+            caller: permit.caller().payer().cloned(),
             service,
             method: call.method.as_str().to_owned(),
             input: call.input,

@@ -87,6 +87,7 @@ impl Ready {
         Job {
             code: self.active.code.clone(),
             namespace: self.permit.namespace().clone(),
+            caller: self.permit.caller().payer().cloned(),
             service: self.method.service().name.to_string(),
             method: self.method.method().name.clone(),
             input,

@@ -1,4 +1,4 @@
-//! The books of one namespace, as those see them who spend: executors, compilers, the store, whoever sends bytes away.
+//! The books of a namespace, or of a caller, as those see them who spend: executors, compilers, the store, whoever sends bytes away.
 //!
 //! tenancy keeps them; the modules below it are handed these traits.
 
@@ -113,7 +113,7 @@ impl Ceiling {
     }
 }
 
-/// The books of one namespace.
+/// The books of one namespace, or of one caller in all of them.
 pub trait Account: Send + Sync + fmt::Debug {
     /// Its share of what is scarce, beside others': 1 and more.
     fn weight(&self) -> u32;
@@ -142,6 +142,57 @@ pub trait Account: Send + Sync + fmt::Debug {
 
     /// How much it may keep; what it does keep is not known here.
     fn ceiling(&self) -> Ceiling;
+}
+
+/// Two accounts that pay for the same: what is spent is charged to both, and either may say no.
+#[derive(Debug)]
+pub struct Both {
+    first: Arc<dyn Account>,
+    second: Arc<dyn Account>,
+}
+
+impl Both {
+    /// * `first`: whose weight and whose ceiling hold: the namespace's.
+    /// * `second`: the caller's, where there is one.
+    pub fn of(first: Arc<dyn Account>, second: Option<&Arc<dyn Account>>) -> Arc<dyn Account> {
+        match second {
+            Some(second) => Arc::new(Self { first, second: Arc::clone(second) }),
+            None => first,
+        }
+    }
+}
+
+impl Account for Both {
+    fn weight(&self) -> u32 {
+        self.first.weight()
+    }
+
+    fn take_memory(&self, bytes: u64) -> Result<(), Exceeded> {
+        self.first.take_memory(bytes)?;
+        self.second.take_memory(bytes).inspect_err(|_| self.first.give_memory(bytes))
+    }
+
+    fn give_memory(&self, bytes: u64) {
+        self.first.give_memory(bytes);
+        self.second.give_memory(bytes);
+    }
+
+    fn charge(&self, what: Charge, amount: u64) {
+        self.first.charge(what, amount);
+        self.second.charge(what, amount);
+    }
+
+    fn over(&self, what: Charge) -> Option<Exceeded> {
+        self.first.over(what).or_else(|| self.second.over(what))
+    }
+
+    fn far_over(&self, what: Charge) -> Option<Exceeded> {
+        self.first.far_over(what).or_else(|| self.second.far_over(what))
+    }
+
+    fn ceiling(&self) -> Ceiling {
+        self.first.ceiling()
+    }
 }
 
 /// Finds the books of a namespace.

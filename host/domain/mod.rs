@@ -16,7 +16,7 @@ mod recency;
 mod text;
 mod time;
 
-pub use account::{Account, Accounts, Ceiling, Charge, Exceeded, KeptFiles, Scope, Unlimited};
+pub use account::{Account, Accounts, Both, Ceiling, Charge, Exceeded, KeptFiles, Scope, Unlimited};
 pub use call::{Call, CodeSource, Deadline, LimitRequest, MetadataEntry};
 pub use digest::{Digest, DigestError};
 pub use endpoint::{is_endpoint, is_this_machine};

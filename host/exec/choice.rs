@@ -3,7 +3,7 @@
 use super::container::ContainerExecutor;
 use super::memexec::MemExecutor;
 use super::{BoxFuture, Code, Config, ExecError, ExecFailure, Executor, Job, Native, Origin, Streams};
-use crate::domain::{Accounts, Kind, Namespace, Outcome, Unlimited};
+use crate::domain::{Account, Accounts, Kind, Namespace, Outcome, Unlimited};
 use crate::lifecycle::Lifecycle;
 use std::sync::Arc;
 use std::time::Duration;
@@ -212,8 +212,13 @@ impl Executor for Executors {
         self.of(namespace, kind)?.accepts(namespace, kind)
     }
 
-    fn prepare<'a>(&'a self, namespace: &'a Namespace, code: &'a Code) -> BoxFuture<'a, Result<(), ExecError>> {
-        Box::pin(async move { self.of_code(namespace, code)?.prepare(namespace, code).await })
+    fn prepare<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        caller: Option<&'a Arc<dyn Account>>,
+        code: &'a Code,
+    ) -> BoxFuture<'a, Result<(), ExecError>> {
+        Box::pin(async move { self.of_code(namespace, code)?.prepare(namespace, caller, code).await })
     }
 
     fn run(&self, job: Job) -> BoxFuture<'_, Result<Outcome, ExecFailure>> {
@@ -255,7 +260,12 @@ mod tests {
             Ok(())
         }
 
-        fn prepare<'a>(&'a self, _namespace: &'a Namespace, _code: &'a Code) -> BoxFuture<'a, Result<(), ExecError>> {
+        fn prepare<'a>(
+            &'a self,
+            _namespace: &'a Namespace,
+            _caller: Option<&'a Arc<dyn Account>>,
+            _code: &'a Code,
+        ) -> BoxFuture<'a, Result<(), ExecError>> {
             Box::pin(async { Err(self.refuse().error) })
         }
 
@@ -296,6 +306,7 @@ mod tests {
         Job {
             code: Code { digest: Digest::of(b""), kind, origin: Origin::File("none".into()) },
             namespace: acme(),
+            caller: None,
             service: "S".into(),
             method: "M".into(),
             input: Bytes::new(),

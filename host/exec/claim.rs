@@ -5,7 +5,7 @@
 //! computed is charged by whoever sees its end, so that it is not free for a caller who has left.
 
 use super::ExecError;
-use crate::domain::{Account, Accounts, Charge, Namespace};
+use crate::domain::{Account, Accounts, Both, Charge, Namespace};
 use crate::fair::{Slot, Slots};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,10 +27,17 @@ pub(super) struct Claim {
 }
 
 impl Payer {
+    /// * `caller`: who pays beside the namespace.
     /// * `memory_bytes`: all that the call may use.
-    /// * errors: `Quota` if the namespace's time is used up.
-    pub(super) fn new(accounts: &dyn Accounts, namespace: &Namespace, memory_bytes: u64) -> Result<Self, ExecError> {
-        let payer = Self { account: accounts.of(namespace), namespace: namespace.clone(), memory_bytes };
+    /// * errors: `Quota` if the time of one of them is used up.
+    pub(super) fn new(
+        accounts: &dyn Accounts,
+        namespace: &Namespace,
+        caller: Option<&Arc<dyn Account>>,
+        memory_bytes: u64,
+    ) -> Result<Self, ExecError> {
+        let account = Both::of(accounts.of(namespace), caller);
+        let payer = Self { account, namespace: namespace.clone(), memory_bytes };
         payer.may_begin().map(|()| payer)
     }
 

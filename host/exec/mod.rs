@@ -24,7 +24,7 @@ pub use config::{Allowance, BadSetting, Config, Native};
 pub use priority::raise;
 
 pub use crate::domain::BoxFuture;
-use crate::domain::{Deadline, Digest, ImageRef, Kind, Limits, MetadataEntry, Namespace, Outcome};
+use crate::domain::{Account, Deadline, Digest, ImageRef, Kind, Limits, MetadataEntry, Namespace, Outcome};
 use bytes::Bytes;
 pub use error::{Cause, ExecError, ExecFailure};
 pub use host_calls::HostCalls;
@@ -66,6 +66,8 @@ pub struct Job {
     pub code: Code,
     /// For whom.
     pub namespace: Namespace,
+    /// Who pays for it beside the namespace: whoever calls.
+    pub caller: Option<Arc<dyn Account>>,
     /// Full name of the service where it is known, else as the caller gave it.
     pub service: String,
     /// Simple name of the method.
@@ -104,9 +106,15 @@ pub trait Executor: Send + Sync {
 
     /// Makes code ready to run, so that the first call does not wait for the compiler. Nothing of it runs.
     ///
+    /// * `caller`: who pays for it beside the namespace.
     /// * errors: why it will never run here.
     /// * cancel: safe; the work goes on for whoever calls next.
-    fn prepare<'a>(&'a self, namespace: &'a Namespace, code: &'a Code) -> BoxFuture<'a, Result<(), ExecError>>;
+    fn prepare<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        caller: Option<&'a Arc<dyn Account>>,
+        code: &'a Code,
+    ) -> BoxFuture<'a, Result<(), ExecError>>;
 
     /// Runs one call. Dropping the future stops the guest: wasm ends at its next yield, at most one tick later.
     fn run(&self, job: Job) -> BoxFuture<'_, Result<Outcome, ExecFailure>>;

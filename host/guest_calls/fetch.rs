@@ -2,7 +2,7 @@
 
 use super::OneCall;
 use super::fault::{self, fault};
-use crate::domain::{Charge, Fault, FaultCode};
+use crate::domain::{Both, Charge, Fault, FaultCode};
 use crate::exec::host_calls::{FetchRequest, FetchResponse, HeaderText};
 use crate::net::{self, FetchError, HEADERS_MAX, Target};
 use crate::tenancy::Verb;
@@ -21,7 +21,7 @@ impl OneCall {
         let granted = self.grants().http(target.scheme(), target.host(), target.port());
         granted.map_err(|why| self.deny(&why, Verb::Invoke))?;
         let (headers, carried) = self.headers(request.headers)?;
-        let account = self.parts.accounts.of(&self.namespace);
+        let account = Both::of(self.parts.accounts.of(&self.namespace), self.code.payer());
         if let Some(over) = account.over(Charge::Egress) {
             return Err(fault::over(&over));
         }

@@ -3,7 +3,7 @@
 use super::audit::Trail;
 use super::quota::Visit;
 use super::{Binding, Permit, Verb, Verbs};
-use crate::domain::{CollectorId, DeploymentName, Namespace, now, one_line};
+use crate::domain::{Account, CollectorId, DeploymentName, Namespace, now, one_line};
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
@@ -19,6 +19,8 @@ pub struct Caller {
     who: Arc<Who>,
     trail: Option<Trail>,
     visit: Option<Arc<Visit>>,
+    /// Who pays beside the namespace for what runs for it.
+    payer: Option<Arc<dyn Account>>,
 }
 
 #[derive(Debug)]
@@ -109,7 +111,8 @@ impl Caller {
 
     /// * `life`: until when; `None`: as long as the node.
     pub(super) fn new(principal: Principal, bindings: Vec<Binding>, life: Option<Life>) -> Self {
-        Self { who: Arc::new(Who { principal, bindings, life, told: None }), trail: None, visit: None }
+        let who = Who { principal, bindings, life, told: None };
+        Self { who: Arc::new(who), trail: None, visit: None, payer: None }
     }
 
     /// Somebody whose call a peer hands over. Only for who has checked the peer's statement.
@@ -123,15 +126,17 @@ impl Caller {
     ) -> Self {
         let principal = Principal::Forwarded { peer, origin };
         let told = Some(Told { namespace, verbs });
-        Self { who: Arc::new(Who { principal, bindings: allows, life: None, told }), trail: None, visit: None }
+        let who = Who { principal, bindings: allows, life: None, told };
+        Self { who: Arc::new(who), trail: None, visit: None, payer: None }
     }
 
-    /// The code of a deployment, running for somebody. Only for what answers host calls.
+    /// The code of a deployment, running for somebody, who pays for what it has run. Only for what answers host calls.
     ///
     /// * `permit`: to run it: where it is, and the request that what it changes is written as a part of.
     pub fn deployment(permit: &Permit, name: DeploymentName) -> Self {
         let principal = Principal::Deployment { namespace: permit.namespace().clone(), name };
-        Self { trail: permit.caller().trail.clone(), ..Self::new(principal, Vec::new(), None) }
+        let Self { trail, payer, .. } = permit.caller().clone();
+        Self { trail, payer, ..Self::new(principal, Vec::new(), None) }
     }
 
     /// Another collector.
@@ -171,7 +176,12 @@ impl Caller {
 
     /// The same caller, having entered.
     pub(super) fn entered(self, visit: Visit) -> Self {
-        Self { visit: Some(Arc::new(visit)), ..self }
+        Self { payer: Some(visit.payer()), visit: Some(Arc::new(visit)), ..self }
+    }
+
+    /// Who pays beside the namespace for what runs for it; nobody before it has entered.
+    pub fn payer(&self) -> Option<&Arc<dyn Account>> {
+        self.payer.as_ref()
     }
 
     /// What it may do where. Nothing stands here for who is asked for nothing.

@@ -9,7 +9,7 @@ use collector::collections::{
 use collector::dispatch::artifacts::Artifacts;
 use collector::dispatch::deployments::{Deployments, Stored};
 use collector::dispatch::{self, Dispatcher};
-use collector::domain::{Deadline, Kind, Limits, Namespace, Outcome};
+use collector::domain::{Account, Deadline, Kind, Limits, Namespace, Outcome};
 use collector::exec::{Code, ExecError, ExecFailure, Executor, Job, Streams};
 use collector::lifecycle::Lifecycle;
 use collector::registry::{BuiltIn, Registry};
@@ -206,7 +206,12 @@ impl Executor for Nobody {
         Ok(())
     }
 
-    fn prepare<'a>(&'a self, _namespace: &'a Namespace, _code: &'a Code) -> BoxFuture<'a, Result<(), ExecError>> {
+    fn prepare<'a>(
+        &'a self,
+        _namespace: &'a Namespace,
+        _caller: Option<&'a Arc<dyn Account>>,
+        _code: &'a Code,
+    ) -> BoxFuture<'a, Result<(), ExecError>> {
         Box::pin(async { Err(ExecError::Deadline) })
     }
 

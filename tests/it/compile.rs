@@ -236,7 +236,7 @@ async fn measured_first_call_in_this_process_and_in_a_child() {
             let (digest, kind) = (greeter.artifact.digest, greeter.artifact.kind);
             let code = Program { digest, kind, origin: Origin::File(file) };
             let began = Instant::now();
-            executor.prepare(&"acme".parse().unwrap(), &code).await.unwrap();
+            executor.prepare(&"acme".parse().unwrap(), None, &code).await.unwrap();
             times.push(began.elapsed());
         }
         times.sort_unstable();

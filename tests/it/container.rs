@@ -189,7 +189,7 @@ async fn images_are_bounded_and_survive_restarts_and_their_removal() {
     std::fs::write(&other, b"something else").unwrap();
     rig.call("Echo", "").await.unwrap();
     let namespace = "acme".parse().unwrap();
-    let missing = rig.executor.prepare(&namespace, &code).await;
+    let missing = rig.executor.prepare(&namespace, None, &code).await;
     assert!(matches!(missing, Err(ExecError::Missing)), "{missing:?}");
 }
 

@@ -91,6 +91,7 @@ fn job(method: &str) -> Job {
     Job {
         code: code_of(&component("streams"), Kind::WasmHandler),
         namespace: "acme".parse().unwrap(),
+        caller: None,
         service: "streams.v1.Streams".into(),
         method: method.into(),
         input: Bytes::new(),

@@ -42,6 +42,7 @@ impl Memory {
         Job {
             code: self.code.clone(),
             namespace: "acme".parse().unwrap(),
+            caller: None,
             service: "contract.v1.Contract".to_owned(),
             method: method.to_owned(),
             input: input.into(),
@@ -412,7 +413,7 @@ async fn what_is_in_memory_needs_no_file_and_what_is_not_is_checked() {
     let memory = Memory::start().await;
     let mut code = memory.code.clone();
     code.origin = Origin::File(file.clone());
-    memory.executor.prepare(&"acme".parse().unwrap(), &code).await.unwrap();
+    memory.executor.prepare(&"acme".parse().unwrap(), None, &code).await.unwrap();
     std::fs::write(&file, "another program").unwrap();
     let job = || Job { code: code.clone(), ..memory.job("Echo", "hi") };
     assert_eq!(memory.executor.run(job()).await.unwrap().reply.unwrap(), "hi");

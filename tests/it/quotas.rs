@@ -219,6 +219,65 @@ async fn u05_one_caller_over_many_namespaces_has_one_callers_quota() {
     over(&refused.unwrap(), "calls_per_second", "caller");
 }
 
+/// The same method in another namespace.
+async fn greet_in(node: &TestNode, namespace: &str) -> Result<collector::rpc::pb::ServeResponse, Status> {
+    let mut call = Call::new(&plugin("greeter"), "SayHello", json!({ "name": "you" })).into_request();
+    call.namespace = namespace.into();
+    raw_serve(node, call).await
+}
+
+#[tokio::test]
+async fn who_spins_through_its_budget_in_one_namespace_waits_in_all() {
+    let node = TestNode::start_with(|config| config.quotas.caller.cpu_ms_per_second = 100).await;
+    greet_in(&node, "globex").await.unwrap();
+    let spin = node.call(&plugin("misbehave"), "Spin", amount(0)).await.unwrap_err();
+    over(&spin, "cpu_ms_per_second", "caller");
+    let next = greet_in(&node, "globex").await.unwrap_err();
+    assert!(over(&next, "cpu_ms_per_second", "caller") <= Duration::from_secs(3));
+}
+
+#[tokio::test]
+async fn memory_of_all_that_runs_for_a_caller_up_to_its_quota() {
+    let node = TestNode::start_with(|config| config.quotas.caller.memory_mib = 16).await;
+    let grow = async |mib| node.call(&plugin("misbehave"), "GrowMemory", amount(mib)).await;
+    grow(8).await.unwrap();
+    over(&grow(17).await.unwrap_err(), "memory_mib", "caller");
+    assert_eq!(usage(&node, "acme").await.memory_bytes, 0, "what the caller may not have, the namespace gets back");
+    set(&node, "acme", &[("memory_mib", 4)]).await.unwrap();
+    over(&grow(8).await.unwrap_err(), "memory_mib", "namespace");
+    set(&node, "acme", &[("memory_mib", 64)]).await.unwrap();
+    grow(8).await.unwrap();
+}
+
+#[tokio::test]
+async fn compiling_for_a_caller_up_to_its_quota() {
+    let node = TestNode::start_with(|config| config.quotas.caller.compile_ms_per_minute = 1).await;
+    deploy(&node, &plugin("misbehave")).await; // it is charged at its end, and may go beyond once
+    let refused = greet_in(&node, "globex").await.unwrap_err();
+    assert!(over(&refused, "compile_ms_per_minute", "caller") > Duration::from_secs(1));
+    assert!(sleep(&node, 0).await.is_ok(), "what is compiled runs");
+}
+
+#[tokio::test]
+async fn what_code_exchanges_for_a_caller_up_to_its_quota() {
+    let node = TestNode::start_with(|config| {
+        config.net.allow = vec!["127.0.0.1/32".into()];
+        config.quotas.caller.egress_kib_per_second = 1;
+    })
+    .await;
+    let errands = errands(&node).await;
+    let full = Outside::saying(format!("HTTP/1.1 200 OK\r\ncontent-length: 20000\r\n\r\n{}", "x".repeat(20_000))).await;
+    grant(&node, &[&full.grant()]).await;
+    let stub = Stub::new(&node, &errands).await;
+    let fetch = async || stub.call("Fetch", json!({ "method": "GET", "url": full.url("/"), "headers": [] })).await;
+    fetch().await.unwrap(); // charged at its end
+    let refused = fetch().await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
+    let failure = refused.get_details_quota_failure().unwrap();
+    assert_eq!(failure.violations[0].subject, "caller:egress_kib_per_second");
+    assert_eq!(full.heard().len(), 1, "nothing went out");
+}
+
 #[tokio::test]
 async fn the_same_words_through_connect() {
     let node = TestNode::start_with(|config| config.quotas.caller.calls_per_second = 10).await;

@@ -215,7 +215,7 @@ impl Deployments {
 
     /// Compiles before anything changes: what cannot run is not activated.
     async fn prepare(&self, permit: &Permit, code: &Code) -> Result<(), DeployError> {
-        let ready = self.executor.prepare(permit.namespace(), code).await;
+        let ready = self.executor.prepare(permit.namespace(), permit.caller().payer(), code).await;
         if matches!(ready, Err(ExecError::Missing)) {
             self.artifacts.forget(permit, &code.digest).await; // so that the next upload is kept
         }

@@ -28,7 +28,7 @@ use super::claim::{Claim, Payer};
 use super::log::GuestLog;
 use super::stop::stoppable;
 use super::{Availability, BoxFuture, Code, ExecError, ExecFailure, Executor, Job, Streams, command};
-use crate::domain::{Accounts, Kind, Limits, Namespace, Outcome, Receipt, Start, Unlimited};
+use crate::domain::{Account, Accounts, Kind, Limits, Namespace, Outcome, Receipt, Start, Unlimited};
 use crate::fair::Slots;
 use crate::lifecycle::Lifecycle;
 use engine::{Engine, PATIENCE};
@@ -182,7 +182,7 @@ impl ContainerExecutor {
         }
         self.usable()?;
         let memory_bytes = self.memory_mib(&job.limits) << 20;
-        let payer = Payer::new(&*self.accounts, &job.namespace, memory_bytes)?;
+        let payer = Payer::new(&*self.accounts, &job.namespace, job.caller.as_ref(), memory_bytes)?;
         let (arrived, lifecycle) = (Instant::now(), &self.engine.lifecycle);
         let deadline = job.deadline.instant();
         // One that is away is said so at once, and not after the line for slots that cannot become free.
@@ -324,7 +324,12 @@ impl Executor for ContainerExecutor {
         }
     }
 
-    fn prepare<'a>(&'a self, _namespace: &'a Namespace, code: &'a Code) -> BoxFuture<'a, Result<(), ExecError>> {
+    fn prepare<'a>(
+        &'a self,
+        _namespace: &'a Namespace,
+        _caller: Option<&'a Arc<dyn Account>>,
+        code: &'a Code,
+    ) -> BoxFuture<'a, Result<(), ExecError>> {
         Box::pin(async move {
             self.usable()?;
             self.images.get(code).await.map(|_ready| ())

@@ -357,7 +357,7 @@ mod tests {
         let files = [(); 4].map(|()| std::os::fd::AsFd::as_fd(&file));
         let limits = RunLimits { memory_bytes: 0, cpu_seconds: 0 };
         let run = Run { argv: Vec::new(), environment: Vec::new(), limits, files };
-        let payer = Payer::new(&Unlimited, &"acme".parse().unwrap(), 0).unwrap();
+        let payer = Payer::new(&Unlimited, &"acme".parse().unwrap(), None, 0).unwrap();
         let (claim, held) = (payer.claim(&Slots::new(1, 0)).await.unwrap(), Arc::new(()));
         let mut process = jail.begin(run, Arc::clone(&claim), Box::new(Arc::clone(&held))).await.unwrap();
         send(&other, b"nonsense", SendFlags::empty()).unwrap();

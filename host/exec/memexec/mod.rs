@@ -26,7 +26,7 @@ use super::log::GuestLog;
 use super::stop::stoppable;
 use super::{Availability, BoxFuture, Code, ExecError, ExecFailure, Executor, Fact, Job, Origin, Streams};
 use crate::domain::{
-    Accounts, Deadline, Digest, Kind, Limits, NameError, Namespace, Outcome, Receipt, Start, Unlimited,
+    Account, Accounts, Deadline, Digest, Kind, Limits, NameError, Namespace, Outcome, Receipt, Start, Unlimited,
 };
 use crate::fair::Slots;
 use crate::lifecycle::Lifecycle;
@@ -220,7 +220,7 @@ impl Works {
         let program = launcher::probe_program();
         let binary = Binary::seal(program).map_err(|why| format!("a file in memory cannot be made: {why}"))?;
         let job = probe_job(program).map_err(|why| why.to_string())?;
-        let payer = Payer::new(&Unlimited, &job.namespace, 0).map_err(|why| why.to_string())?;
+        let payer = Payer::new(&Unlimited, &job.namespace, None, 0).map_err(|why| why.to_string())?;
         let claim = payer.claim(&self.slots).await.map_err(|why| why.to_string())?;
         let lease = self.jails.lease(&job.namespace).await.map_err(|none| none.why)?;
         let member = Arc::clone(&lease.member);
@@ -237,7 +237,7 @@ impl Works {
         if job.limits.fuel > 0 {
             return Err(ExecError::Unmetered.into());
         }
-        let payer = Payer::new(accounts, &job.namespace, job.limits.memory_bytes() as u64)?;
+        let payer = Payer::new(accounts, &job.namespace, job.caller.as_ref(), job.limits.memory_bytes() as u64)?;
         let arrived = Instant::now();
         let (binary, lease, claim, start) =
             stoppable(&self.lifecycle, job.deadline.instant(), self.ready(&job, &payer)).await??;
@@ -298,6 +298,7 @@ fn probe_job(program: &[u8]) -> Result<Job, NameError> {
     Ok(Job {
         code: Code { digest: Digest::of(program), kind: Kind::NativeElf, origin: Origin::File(PathBuf::new()) },
         namespace: "probe".parse()?,
+        caller: None,
         service: "probe".to_owned(),
         method: "probe".to_owned(),
         input: Bytes::new(),
@@ -314,7 +315,12 @@ impl Executor for MemExecutor {
         self.works().map(drop)
     }
 
-    fn prepare<'a>(&'a self, _namespace: &'a Namespace, code: &'a Code) -> BoxFuture<'a, Result<(), ExecError>> {
+    fn prepare<'a>(
+        &'a self,
+        _namespace: &'a Namespace,
+        _caller: Option<&'a Arc<dyn Account>>,
+        code: &'a Code,
+    ) -> BoxFuture<'a, Result<(), ExecError>> {
         Box::pin(async move { self.works()?.binaries.get(code).await.map(drop) })
     }
 

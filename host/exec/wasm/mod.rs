@@ -38,7 +38,7 @@ pub(in crate::exec) use store_file::name_of;
 
 use super::stop::stoppable;
 use super::{BoxFuture, Code, ExecError, ExecFailure, Executor, Job, Streams};
-use crate::domain::{Accounts, Charge, Kind, Namespace, Outcome, Receipt, Unlimited};
+use crate::domain::{Account, Accounts, Both, Charge, Kind, Namespace, Outcome, Receipt, Unlimited};
 use crate::fair::{Slot, Slots};
 use crate::lifecycle::Lifecycle;
 use compile::Compiler;
@@ -165,7 +165,8 @@ impl WasmExecutor {
             return Err(ExecError::Unmetered.into());
         }
         let places = self.places(&job)?;
-        let owner = Owner { namespace: job.namespace.clone(), account: self.accounts.of(&job.namespace) };
+        let account = Both::of(self.accounts.of(&job.namespace), job.caller.as_ref());
+        let owner = Owner { namespace: job.namespace.clone(), account };
         if let Some(over) = owner.account.over(Charge::Cpu) {
             return Err(ExecError::from(over).into());
         }
@@ -173,7 +174,8 @@ impl WasmExecutor {
         let arrived = Instant::now();
         let deadline = job.deadline.instant();
         let (program, start) =
-            stoppable(&self.lifecycle, deadline, self.programs.get(&job.namespace, &job.code)).await??;
+            stoppable(&self.lifecycle, deadline, self.programs.get(&job.namespace, job.caller.as_ref(), &job.code))
+                .await??;
         if streams.is_some() && !program.streams() {
             return Err(ExecError::NoStreaming.into());
         }
@@ -255,8 +257,13 @@ impl Executor for WasmExecutor {
         Ok(())
     }
 
-    fn prepare<'a>(&'a self, namespace: &'a Namespace, code: &'a Code) -> BoxFuture<'a, Result<(), ExecError>> {
-        Box::pin(async move { self.programs.get(namespace, code).await.map(|_ready| ()) })
+    fn prepare<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        caller: Option<&'a Arc<dyn Account>>,
+        code: &'a Code,
+    ) -> BoxFuture<'a, Result<(), ExecError>> {
+        Box::pin(async move { self.programs.get(namespace, caller, code).await.map(|_ready| ()) })
     }
 
     fn run(&self, job: Job) -> BoxFuture<'_, Result<Outcome, ExecFailure>> {

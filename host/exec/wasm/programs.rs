@@ -4,7 +4,7 @@ use super::Config;
 use super::compile::Compiler;
 use super::imports::{self, Guest};
 use super::store_file::CompiledStore;
-use crate::domain::{Account, Accounts, Charge, Digest, Kind, Namespace, Start, one_line};
+use crate::domain::{Account, Accounts, Both, Charge, Digest, Kind, Namespace, Start, one_line};
 use crate::exec::compile::Compiled;
 use crate::exec::load::{Loaded, blocking, read};
 use crate::exec::{Code, ExecError};
@@ -115,13 +115,19 @@ impl Programs {
     /// The program for `code`. However many ask at once, it is loaded or compiled once.
     ///
     /// * `namespace`: in whose turn it is compiled.
+    /// * `caller`: who pays for that beside it.
     /// * errors: `Missing`, `Imports`, `Compile`, `CompileLimit`, `Broken`, `Internal`; `Busy` if too many wait for the
     ///   compiler.
     /// * cancel: safe; loading goes on in a task of its own, so that the next call finds it.
-    pub(super) async fn get(&self, namespace: &Namespace, code: &Code) -> Result<(Arc<Program>, Start), ExecError> {
+    pub(super) async fn get(
+        &self,
+        namespace: &Namespace,
+        caller: Option<&Arc<dyn Account>>,
+        code: &Code,
+    ) -> Result<(Arc<Program>, Start), ExecError> {
         let make = |code: Code| {
-            let (shared, namespace) = (Arc::clone(&self.shared), namespace.clone());
-            async move { shared.prepare(&namespace, &code).await }
+            let (shared, namespace, caller) = (Arc::clone(&self.shared), namespace.clone(), caller.cloned());
+            async move { shared.prepare(&namespace, caller.as_ref(), &code).await }
         };
         self.ready.get(code, make).await
     }
@@ -144,10 +150,15 @@ impl Programs {
 }
 
 impl Shared {
-    async fn prepare(self: Arc<Self>, namespace: &Namespace, code: &Code) -> Result<Program, ExecError> {
+    async fn prepare(
+        self: Arc<Self>,
+        namespace: &Namespace,
+        caller: Option<&Arc<dyn Account>>,
+        code: &Code,
+    ) -> Result<Program, ExecError> {
         let component = match self.load(code.digest).await? {
             Some(component) => component,
-            None => self.compile(namespace, code).await?,
+            None => self.compile(namespace, caller, code).await?,
         };
         self.link(&component, code.kind)
     }
@@ -170,8 +181,13 @@ impl Shared {
     }
 
     /// By the compiler. Kept on disk only if it loads: the engine checks a component against its pool when it loads it.
-    async fn compile(self: &Arc<Self>, namespace: &Namespace, code: &Code) -> Result<Component, ExecError> {
-        let account = self.accounts.get().map(|accounts| accounts.of(namespace));
+    async fn compile(
+        self: &Arc<Self>,
+        namespace: &Namespace,
+        caller: Option<&Arc<dyn Account>>,
+        code: &Code,
+    ) -> Result<Component, ExecError> {
+        let account = self.accounts.get().map(|accounts| Both::of(accounts.of(namespace), caller));
         let over = || account.as_ref().and_then(|account| account.over(Charge::Compile)).map_or(Ok(()), Err);
         over()?;
         let turn = self.compiler.turn(namespace).await?;

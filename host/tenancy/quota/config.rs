@@ -60,6 +60,15 @@ pub struct CallerQuota {
     /// Requests at once, streams included. 4,096: two namespaces' worth, as those who watch health count too. Of a peer
     /// 2,048: five times what a collector has under way, and half of `server.calls`.
     pub concurrent_calls: u64,
+    /// Milliseconds that guests may keep threads in a second of time for it. No limit, as of a namespace; the rest, too, is
+    /// as of one, so that spreading over many gains nothing.
+    pub cpu_ms_per_second: u64,
+    /// MiB of all guests that run for it.
+    pub memory_mib: u64,
+    /// Milliseconds of compiling in a minute, of what it uploads or calls first.
+    pub compile_ms_per_minute: u64,
+    /// KiB that guests may exchange with other machines in a second for it.
+    pub egress_kib_per_second: u64,
 }
 
 impl Default for Config {
@@ -89,7 +98,41 @@ impl Default for Quota {
 
 impl Default for CallerQuota {
     fn default() -> Self {
-        Self { calls_per_second: 50_000, concurrent_calls: 4_096 }
+        let Quota { cpu_ms_per_second, memory_mib, compile_ms_per_minute, egress_kib_per_second, .. } =
+            Quota::default();
+        Self {
+            calls_per_second: 50_000,
+            concurrent_calls: 4_096,
+            cpu_ms_per_second,
+            memory_mib,
+            compile_ms_per_minute,
+            egress_kib_per_second,
+        }
+    }
+}
+
+impl From<&CallerQuota> for Quota {
+    /// What a caller keeps is its namespaces': those alone have quotas for it.
+    fn from(caller: &CallerQuota) -> Self {
+        let CallerQuota {
+            calls_per_second,
+            concurrent_calls,
+            cpu_ms_per_second,
+            memory_mib,
+            compile_ms_per_minute,
+            egress_kib_per_second,
+        } = *caller;
+        Self {
+            calls_per_second,
+            concurrent_calls,
+            cpu_ms_per_second,
+            memory_mib,
+            compile_ms_per_minute,
+            egress_kib_per_second,
+            stored_mib: 0,
+            stored_records: 0,
+            ..Self::default()
+        }
     }
 }
 
@@ -122,11 +165,10 @@ impl Config {
     /// Refuses numbers that cannot be kept.
     pub fn check(&self) -> Result<(), BadQuota> {
         self.namespace.check()?;
-        for (who, CallerQuota { calls_per_second, concurrent_calls }) in
-            [("caller", &self.caller), ("peer", &self.peer)]
-        {
-            in_range(&format!("{who}.calls_per_second"), *calls_per_second, 0, MOST)?;
-            in_range(&format!("{who}.concurrent_calls"), *concurrent_calls, 0, MOST)?;
+        for (who, quota) in [("caller", &self.caller), ("peer", &self.peer)] {
+            for (name, value) in Quota::from(quota).fields() {
+                in_range(&format!("{who}.{name}"), value, 0, MOST)?;
+            }
         }
         in_range("accounts", self.accounts as u64, 1, 1_000_000)
     }

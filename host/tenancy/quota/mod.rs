@@ -11,11 +11,11 @@ mod config;
 mod debt;
 mod space;
 
-pub use config::{BadQuota, CallerQuota, Config, Quota};
+pub use config::{BadQuota, Config, Quota};
 pub use space::Usage;
 
 use super::caller::Identity;
-use crate::domain::{Account, Accounts, Ceiling, CollectorId, Exceeded, KeptFiles, Namespace, Scope};
+use crate::domain::{Account, Accounts, Both, Ceiling, CollectorId, Exceeded, KeptFiles, Namespace, Scope};
 use arc_swap::ArcSwap;
 use space::{Held, Space};
 use std::collections::BTreeMap;
@@ -49,8 +49,8 @@ pub struct Quotas {
 /// One request under way: its caller's place, and its place in the first namespace that it asked for.
 #[derive(Debug)]
 pub(super) struct Visit {
-    _peer: Option<Held>,
-    _caller: Held,
+    peer: Option<Held>,
+    caller: Held,
     first: OnceLock<(Namespace, Held)>,
 }
 
@@ -67,16 +67,10 @@ impl Default for Quotas {
 impl Quotas {
     /// Of a node whose namespaces have no quotas of their own yet.
     pub fn new(config: Config) -> Self {
-        let quota = |CallerQuota { calls_per_second, concurrent_calls }: CallerQuota| Quota {
-            calls_per_second,
-            concurrent_calls,
-            ..Quota::default()
-        };
-        let (caller, peer) = (quota(config.caller.clone()), quota(config.peer.clone()));
         Self {
             spaces: Book::new(Scope::Namespace, config.namespace.clone(), config.accounts),
-            callers: Book::new(Scope::Caller, caller, config.accounts),
-            peers: Book::new(Scope::Peer, peer, config.accounts),
+            callers: Book::new(Scope::Caller, Quota::from(&config.caller), config.accounts),
+            peers: Book::new(Scope::Peer, Quota::from(&config.peer), config.accounts),
             overrides: ArcSwap::default(),
             files: ArcSwap::default(),
             config,
@@ -119,7 +113,7 @@ impl Quotas {
     pub(super) fn enter(&self, who: &Identity, peer: Option<&CollectorId>) -> Result<Visit, Exceeded> {
         let peer = peer.map(|peer| self.peers.of(peer, || self.peers.usual.clone()).enter()).transpose()?;
         let caller = self.callers.of(who, || self.callers.usual.clone()).enter()?;
-        Ok(Visit { _peer: peer, _caller: caller, first: OnceLock::new() })
+        Ok(Visit { peer, caller, first: OnceLock::new() })
     }
 
     /// A request wants something in a namespace: counted once per request and namespace.
@@ -143,6 +137,11 @@ impl Quotas {
 }
 
 impl Visit {
+    /// Who pays for what runs for it, beside the namespace: the caller, and the peer that speaks for it.
+    pub(super) fn payer(&self) -> Arc<dyn Account> {
+        Both::of(self.caller.account(), self.peer.as_ref().map(Held::account).as_ref())
+    }
+
     fn is_in(&self, namespace: &Namespace) -> bool {
         self.first.get().is_some_and(|(first, _)| first == namespace)
     }

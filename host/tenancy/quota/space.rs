@@ -70,6 +70,13 @@ pub struct Usage {
 #[derive(Debug)]
 pub(super) struct Held(Arc<Space>);
 
+impl Held {
+    /// Whose it is.
+    pub(super) fn account(&self) -> Arc<dyn Account> {
+        Arc::clone(&self.0) as _
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         self.0.running.fetch_sub(1, Ordering::Relaxed);

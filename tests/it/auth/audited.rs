@@ -2,9 +2,11 @@
 
 use super::{Guarded, create, new_key};
 use crate::audit::{of, records};
-use crate::support::{http_post, until, verdict};
+use crate::quotas::over;
+use crate::support::{Call, amount, http_post, plugin, until, verdict};
 use collector::node::OfflineKeys;
 use collector::rpc::pb;
+use collector::rpc::pb::collective_dispatcher_client::CollectiveDispatcherClient;
 use collector::tenancy::audit::{Record, verify};
 use pb::admin::v1::{RevokeRequest, RevokeTokenRequest};
 use serde_json::json;
@@ -132,4 +134,19 @@ async fn strangers_who_watch_health_keep_only_their_own_network_from_it() {
     let elsewhere = elsewhere.local_address(Some([127, 0, 0, 2].into())).connect().await.unwrap();
     HealthClient::new(elsewhere).check(HealthCheckRequest::default()).await.unwrap();
     drop(watches);
+}
+
+/// What runs for a caller is charged to it, and to nobody else in the same namespace.
+#[tokio::test]
+async fn one_callers_time_is_not_anothers() {
+    let node = Guarded::start_with(|config, _| config.quotas.caller.cpu_ms_per_second = 100).await;
+    let ((_, loud), (_, quiet)) = (node.key(&["*:deployer"]).await, node.key(&["*:deployer"]).await);
+    let serve = async |secret: &str, method: &str| {
+        let mut dispatcher = CollectiveDispatcherClient::new(node.signed(secret));
+        dispatcher.serve(Call::new(&plugin("misbehave"), method, amount(0)).into_request()).await
+    };
+    serve(&loud, "Sleep").await.unwrap();
+    over(&serve(&loud, "Spin").await.unwrap_err(), "cpu_ms_per_second", "caller");
+    over(&serve(&loud, "Sleep").await.unwrap_err(), "cpu_ms_per_second", "caller");
+    serve(&quiet, "Sleep").await.unwrap();
 }

@@ -201,6 +201,7 @@ pub fn job(method: &str, input: &str) -> Job {
     Job {
         code: Code { digest, kind: Kind::NativeElf, origin: Origin::File(file) },
         namespace: "acme".parse().unwrap(),
+        caller: None,
         service: "tool.v1.Tool".to_owned(),
         method: method.to_owned(),
         input: Bytes::copy_from_slice(input.as_bytes()),
