@@ -106,7 +106,7 @@ impl Plugin {
 
     /// The message with this full name.
     pub(super) fn descriptor(&self, message: &str) -> Result<MessageDescriptor, JsonError> {
-        let found = self.artifact.schema.as_ref().and_then(|schema| schema.pool().get_message_by_name(message));
+        let found = self.artifact.schema.as_ref().and_then(|schema| schema.pool()?.get_message_by_name(message));
         found.ok_or_else(|| JsonError::NoMethod(format!("the plugin does not describe {message}")))
     }
 }

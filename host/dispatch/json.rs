@@ -30,13 +30,13 @@ impl Types<'_> {
         deadline: Deadline,
     ) -> Option<String> {
         let method = method.filter(|_| code.kind.is_command() && input.len() <= MOST)?;
-        let pool = match self {
-            Self::Own(schema) => schema.pool(),
+        let kind = method.method().input.name();
+        let kind = match self {
+            Self::Own(schema) => schema.pool()?.get_message_by_name(kind)?,
             Self::Registered(registry, snapshot) => {
-                timeout_at(deadline.instant(), registry.linked(snapshot)).await.ok()??
+                timeout_at(deadline.instant(), registry.linked(snapshot)).await.ok()??.get_message_by_name(kind)?
             }
         };
-        let kind = pool.get_message_by_name(method.method().input.name())?;
         String::from_utf8(to_json(kind, input, MOST).ok()?).ok()
     }
 }

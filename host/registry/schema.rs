@@ -9,17 +9,17 @@ use super::{link, raw};
 use crate::domain::{MethodName, ServiceName, one_line};
 use bytes::Bytes;
 use prost::Message as _;
-use prost_reflect::DescriptorPool;
+use prost_reflect::{DescriptorPool, FileDescriptor};
 use prost_types::FileDescriptorSet;
 use std::sync::Arc;
 
 /// Services with their methods, and the types they speak. Immutable.
 #[derive(Debug)]
 pub struct Schema {
-    pool: DescriptorPool,
     services: Vec<Arc<Service>>,
     files: Vec<Source>,
     encoded: Bytes,
+    weight: usize,
 }
 
 /// A descriptor set that is none.
@@ -70,9 +70,10 @@ impl Schema {
         }
         Self::within("services", files.iter().map(|file| file.services.len()).sum(), Self::MAX_SERVICES)?;
         link::check(&files)?;
-        let (pool, services) = build(&files).map_err(SchemaError::Invalid)?;
+        linked(&files).map_err(SchemaError::Invalid)?;
+        let (services, weight) = services(&files).map_err(SchemaError::Invalid)?;
         let encoded = raw::set(files.iter().map(|source| &source.raw));
-        Ok(Self { pool, services, files, encoded })
+        Ok(Self { services, files, encoded, weight })
     }
 
     /// All services, by file and declaration order.
@@ -88,9 +89,15 @@ impl Schema {
         service.pick(method).ok_or_else(|| CallError::no_method(service, method))
     }
 
-    /// The types, for JSON and for looking inside messages.
-    pub fn pool(&self) -> &DescriptorPool {
-        &self.pool
+    /// The types, and the well-known ones, for JSON and for looking inside messages. Linked anew each time, a fraction of a
+    /// millisecond: kept, it would be 200 KiB for every artifact that is known.
+    pub fn pool(&self) -> Option<DescriptorPool> {
+        linked(&self.files).ok()
+    }
+
+    /// Bytes of all the descriptors that it holds the types of: its own files', and those of the well-known that they import.
+    pub fn weight(&self) -> usize {
+        self.weight
     }
 
     /// The component's files, without `google/protobuf/*`, as they stand in it.
@@ -113,11 +120,19 @@ impl Schema {
     }
 }
 
-fn build(files: &[Source]) -> Result<(DescriptorPool, Vec<Arc<Service>>), String> {
-    // On a copy of the pool that prost-reflect starts with: the well-known types and nothing else.
-    let bundled = DescriptorPool::global();
-    let known = bundled.files().len();
-    let pool = link::pool(bundled, link::set(files))?;
+/// On a copy of the pool that prost-reflect starts with: the well-known types and nothing else.
+fn linked(files: &[Source]) -> Result<DescriptorPool, String> {
+    link::pool(DescriptorPool::global(), link::set(files))
+}
+
+/// The services, with the types of these files and of what they import, and no others: of all well-known ones there would be
+/// a copy in every artifact. With the bytes of those descriptors.
+fn services(files: &[Source]) -> Result<(Vec<Arc<Service>>, usize), String> {
+    let (known, own) = (raw::set(&imported(files)), link::set(files));
+    let weight = known.len() + own.len();
+    let pool = link::pool(DescriptorPool::new(), known)?;
+    let known = pool.files().len();
+    let pool = link::pool(pool, own)?;
     let shapes = Arc::new(Shapes::of(&pool));
     let mut services = Vec::new();
     for file in pool.files().skip(known) {
@@ -127,5 +142,23 @@ fn build(files: &[Source]) -> Result<(DescriptorPool, Vec<Arc<Service>>), String
             services.push(Arc::new(service));
         }
     }
-    Ok((pool, services))
+    Ok((services, weight))
+}
+
+/// The well-known files that these import, and those that they import, imports first.
+fn imported(files: &[Source]) -> Vec<Bytes> {
+    fn add(file: FileDescriptor, found: &mut Vec<FileDescriptor>) {
+        // They import each other two deep, and in no circle.
+        if !found.contains(&file) {
+            file.dependencies().for_each(|import| add(import, found));
+            found.push(file);
+        }
+    }
+    let (bundled, mut found) = (DescriptorPool::global(), Vec::new());
+    for import in files.iter().flat_map(|source| &source.imports) {
+        if let Some(file) = bundled.get_file_by_name(import) {
+            add(file, &mut found);
+        }
+    }
+    found.iter().map(|file| file.encode_to_vec().into()).collect()
 }

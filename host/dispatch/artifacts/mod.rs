@@ -168,7 +168,7 @@ impl Artifacts {
     ) -> io::Result<Self> {
         let index = Index::open(folder, config.disk_mib << 20, config.count, pinned)?;
         let cost = |_: &Digest, artifact: &Arc<Artifact>| {
-            let descriptors = artifact.schema.as_ref().map_or(0, |schema| schema.encoded().len());
+            let descriptors = artifact.schema.as_ref().map_or(0, |schema| schema.encoded().len() + schema.weight());
             let imports: usize = artifact.imports.iter().map(|import| import.len() + KNOWN_IMPORT).sum();
             u32::try_from(KNOWN_COST + descriptors * DESCRIPTOR_GROWTH + imports).unwrap_or(u32::MAX)
         };
