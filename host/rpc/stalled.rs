@@ -2,7 +2,8 @@
 //! the connection looks through its answers now and then, and lets go of what those hold that nobody reads (memory, files,
 //! places, the caller).
 //!
-//! Data goes on in pieces: what is handed to HTTP/2 waits there for its reader, and nobody could let go of it.
+//! Data goes on in pieces: what is handed to HTTP/2 waits there for its reader, and nobody could let go of it. Of large data
+//! they are copies: one piece of it would hold all of it.
 
 use super::status;
 use bytes::Bytes;
@@ -78,10 +79,17 @@ struct Slot {
 }
 
 impl Slot {
+    /// The next piece of what was not handed on yet.
+    fn piece(&mut self) -> Bytes {
+        Bytes::copy_from_slice(&self.rest.split_to(self.rest.len().min(PIECE)))
+    }
+
     /// What it holds, if that was not read for too long.
     fn let_go(&mut self, now: Instant) -> Option<(Body, Bytes)> {
         match self.waits {
-            Some(since) if since + self.longest <= now => Some((self.body.take()?, std::mem::take(&mut self.rest))),
+            Some(since) if now.saturating_duration_since(since) >= self.longest => {
+                Some((self.body.take()?, std::mem::take(&mut self.rest)))
+            }
             _ => None,
         }
     }
@@ -106,8 +114,7 @@ impl HttpBody for Watched {
         };
         if !slot.rest.is_empty() {
             slot.waits = Some(Instant::now());
-            let piece = slot.rest.split_to(slot.rest.len().min(PIECE));
-            return Poll::Ready(Some(Ok(Frame::data(piece))));
+            return Poll::Ready(Some(Ok(Frame::data(slot.piece()))));
         }
         let polled = Pin::new(body).poll_frame(cx);
         slot.waits = polled.is_ready().then(Instant::now);
@@ -116,9 +123,12 @@ impl HttpBody for Watched {
                 (slot.body, slot.waits) = (None, None);
                 Poll::Ready(None)
             }
-            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(frame.map_data(|mut data| {
-                slot.rest = data.split_off(data.len().min(PIECE));
-                data
+            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(frame.map_data(|data| {
+                if data.len() <= PIECE {
+                    return data;
+                }
+                slot.rest = data;
+                slot.piece()
             })))),
             other => other,
         }
@@ -196,6 +206,31 @@ mod tests {
         let (body, holds) = held(1);
         drop(answers.watch(body, Duration::from_secs(3_600)));
         assert_eq!(Arc::strong_count(&holds), 1, "nobody waits for what is not wanted");
+    }
+
+    /// Data that somebody else sees when it is gone.
+    struct Owned(Vec<u8>, #[expect(dead_code, reason = "held, not read")] Arc<()>);
+
+    impl AsRef<[u8]> for Owned {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+
+    #[tokio::test]
+    async fn t05_a_piece_on_its_way_does_not_hold_the_rest() {
+        let (answers, holds) = (Answers::default(), Arc::new(()));
+        for (size, held) in [(PIECE, 2), (PIECE + 1, 1), (8 * PIECE, 1)] {
+            let data = Bytes::from_owner(Owned(vec![7; size], Arc::clone(&holds)));
+            let mut body = answers.watch(Body::new(Full::new(data)), LONGEST);
+            let piece = body.frame().await.unwrap().unwrap().into_data().unwrap();
+            drop(answers.stalled(Instant::now() + 2 * LONGEST));
+            assert_eq!((piece.len(), Arc::strong_count(&holds)), (PIECE, held), "{size}");
+        }
+        // As long as there is, and longer.
+        let mut body = answers.watch(Body::new(Full::new(Bytes::from_static(b"x"))), Duration::MAX);
+        assert!(answers.stalled(Instant::now() + LONGEST).is_empty());
+        body.frame().await.unwrap().unwrap();
     }
 
     #[tokio::test]
