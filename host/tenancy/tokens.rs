@@ -272,7 +272,7 @@ async fn watch_file(tokens: Weak<Tokens>, lifecycle: Lifecycle) {
         return;
     };
     // Nothing seen yet: what was changed since the first reading is read again.
-    let mut seen = None;
+    let (mut seen, mut told) = (None, None);
     loop {
         tokio::select! {
             () = lifecycle.draining() => return,
@@ -284,11 +284,21 @@ async fn watch_file(tokens: Weak<Tokens>, lifecycle: Lifecycle) {
             continue;
         }
         seen = look;
-        match KeySet::read(&path, algorithm).await {
-            Ok(next) if tokens.set.load().is_same(&next) => {}
-            Ok(next) => tokens.replace(next),
-            Err(why) => tracing::warn!(%why, "auth.jwt.jwks cannot be used; the keys of before stay"),
+        let why = match KeySet::read(&path, algorithm).await {
+            Ok(next) if tokens.set.load().is_same(&next) => None,
+            Ok(next) => {
+                tokens.replace(next);
+                None
+            }
+            Err(why) => Some(why),
+        };
+        // Read again until it can be: it may be nothing of the file's, such as too many open files, and a key taken out of it
+        // must not stay.
+        seen = seen.filter(|_| why.is_none());
+        if let Some(why) = why.as_ref().filter(|_| why != told) {
+            tracing::warn!(%why, "auth.jwt.jwks cannot be used; the keys of before stay");
         }
+        told = why;
     }
 }
 
