@@ -7,6 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 const LINE_MAX: usize = 4096;
 /// Least that a line costs from the budget, so that a flood of empty lines is bounded like one of full lines.
 const LINE_COST: usize = 64;
+/// Lines of a piece that are looked at once nothing more goes to the log. 8: last words, and what Rust says after them.
+const LAST_LINES: usize = 8;
 /// How much of a guest's last words its caller sees. They travel in a header.
 const LAST_WORDS_MAX: usize = 512;
 
@@ -83,6 +85,7 @@ impl GuestLog {
     /// Takes bytes written to an output stream; whole lines go out, the rest waits for its end.
     pub(crate) fn write(&self, stream: Stream, bytes: &[u8]) {
         let mut state = self.lock();
+        let bytes = state.worth_a_look(stream, bytes);
         for piece in bytes.split_inclusive(|b| *b == b'\n') {
             state.collect(stream, piece);
             if piece.ends_with(b"\n") {
@@ -174,6 +177,20 @@ impl State {
         true
     }
 
+    /// What of `bytes` is looked at: all of it while there is budget, then the last lines, which may be its last words. A flood
+    /// of short lines must not cost the threads that read it more than reading.
+    fn worth_a_look<'a>(&mut self, stream: Stream, bytes: &'a [u8]) -> &'a [u8] {
+        if self.budget >= LINE_COST {
+            return bytes;
+        }
+        let from = memchr::memrchr_iter(b'\n', bytes).nth(LAST_LINES).map_or(0, |at| at + 1);
+        if from > 0 {
+            let before = std::mem::take(self.partial_of(stream)).len();
+            self.dropped_bytes = self.dropped_bytes.saturating_add((before + from) as u64);
+        }
+        bytes.get(from..).unwrap_or_default()
+    }
+
     /// Keeps a piece of a line, at most one line's worth: a guest that never ends its line costs no memory.
     fn collect(&mut self, stream: Stream, piece: &[u8]) {
         let partial = self.partial_of(stream);
@@ -198,6 +215,19 @@ mod tests {
 
     fn log(budget: usize) -> GuestLog {
         GuestLog::new("acme".parse().unwrap(), "a.B".into(), &Digest::of(b""), budget)
+    }
+
+    #[test]
+    fn h01_beyond_the_budget_all_is_counted_and_the_last_words_are_heard() {
+        for lines in [LAST_LINES - 1, LAST_LINES, LAST_LINES + 1, 10_000] {
+            let log = log(0);
+            let said = [b"a\n".repeat(lines), b"memory allocation of 8 bytes failed\n".to_vec()].concat();
+            log.write(Stream::Stderr, b"begun ");
+            log.write(Stream::Stderr, &said);
+            assert_eq!(log.last_words().as_deref(), Some("memory allocation of 8 bytes failed"), "{lines}");
+            assert!(log.out_of_memory());
+            assert_eq!(log.lock().dropped_bytes, (6 + said.len()) as u64, "{lines}");
+        }
     }
 
     #[test]

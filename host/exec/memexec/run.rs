@@ -217,6 +217,7 @@ async fn read_log(mut pipe: Receiver, log: &GuestLog) -> Result<(), ExecError> {
     while pipe.read_buf(&mut said).await.map_err(ExecError::internal)? > 0 {
         log.write(Stream::Stderr, &said);
         said.clear();
+        tokio::task::yield_now().await; // who writes without end is not all that this thread has to do
     }
     Ok(())
 }
