@@ -49,8 +49,9 @@ pub fn cases() -> Vec<Case> {
             |t| Box::pin(t05(t)),
         )
         .costs(Cost::Slow),
+        // Not beside those that only wait: they could not get in.
         Case::new("T06", "sockets that dribble their first bytes", "closed within 5 s", |t| Box::pin(t06(t)))
-            .costs(Cost::Waits),
+            .costs(Cost::Heavy),
         Case::new(
             "T07",
             "a body of one byte a second",
