@@ -12,6 +12,7 @@ use super::coalesce::Turn;
 use super::whose::Apart;
 use futures_util::task::AtomicWaker;
 use hyper_util::rt::TokioExecutor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,20 +38,27 @@ struct Place {
 
 impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Alone {
     fn execute(&self, answering: F) {
-        let answering = match &self.apart {
-            Some(apart) => apart.take(answering),
-            None => Some(answering),
-        };
-        let Some(answering) = answering else { return };
-        if self.place.taken.swap(true, Ordering::AcqRel) {
-            TokioExecutor::new().execute(answering);
-            return;
+        match &self.apart {
+            Some(apart) => {
+                if let Some(answering) = apart.take(answering) {
+                    self.place.give(answering);
+                }
+            }
+            None => self.place.give(answering),
         }
-        *self.place.given() = Some(Box::pin(answering));
     }
 }
 
 impl Place {
+    /// To the connection's own task, or to one of its own if that has something.
+    fn give(&self, answering: impl Future<Output = ()> + Send + 'static) {
+        if self.taken.swap(true, Ordering::AcqRel) {
+            hyper::rt::Executor::execute(&TokioExecutor::new(), answering);
+            return;
+        }
+        *self.given() = Some(Box::pin(answering));
+    }
+
     fn given(&self) -> MutexGuard<'_, Option<Answering>> {
         self.given.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -136,9 +144,10 @@ impl<C: Future + Unpin> Driven<C> {
         if self.answering.is_none() && self.place.taken.load(Ordering::Acquire) {
             self.answering = self.place.given().take();
         }
-        if let Some(answering) = &mut self.answering
-            && answering.as_mut().poll(cx).is_ready()
-        {
+        // What panics ends, as it would in a task of its own; the connection goes on.
+        let polled =
+            self.answering.as_mut().map(|answering| catch_unwind(AssertUnwindSafe(|| answering.as_mut().poll(cx))));
+        if polled.is_some_and(|polled| !matches!(polled, Ok(Poll::Pending))) {
             self.answering = None;
             self.place.taken.store(false, Ordering::Release);
             self.woken.again.store(true, Ordering::SeqCst); // its last words are to be written
@@ -208,6 +217,16 @@ mod tests {
         let connection = Connection { alone: alone.clone(), left: 10, done: Arc::clone(&done) };
         alone.drive(connection, Turn::default()).await;
         assert_eq!(done.load(Ordering::Relaxed), 10);
+    }
+
+    #[tokio::test]
+    async fn one_that_panics_ends_and_the_connection_goes_on() {
+        let (alone, done) = (Alone::default(), Arc::new(AtomicUsize::new(0)));
+        alone.execute(async { panic!("an answer") });
+        let connection = Connection { alone: alone.clone(), left: 3, done: Arc::clone(&done) };
+        alone.drive(connection, Turn::default()).await;
+        tokio::task::yield_now().await; // the first of them has a task of its own
+        assert_eq!(done.load(Ordering::Relaxed), 3);
     }
 
     #[tokio::test]

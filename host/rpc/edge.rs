@@ -8,6 +8,7 @@ use super::identify::{Peer, Unknown};
 use super::lifetime::Running;
 use super::stalled::Patience;
 use super::status::{self, is_fleeting, receipt_pairs};
+use super::whose::Whose;
 use crate::domain::{BoxFuture, Deadline, Receipt, cut};
 use crate::tenancy::Caller;
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Body as HttpBody, Frame};
 use std::fmt;
+use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, OnceLock};
@@ -164,10 +166,12 @@ where
     request.extensions_mut().insert(id);
     request.extensions_mut().insert(deadline);
     request.extensions_mut().insert(Asked(asked));
+    let whose = request.extensions_mut().remove::<Whose>();
     // Pinned where it is made: it is kilobytes, and each of those that wait for it would move it.
     let answer = pin!(AssertUnwindSafe(door.call(request.map(Body::new))).catch_unwind());
     let last = deadline.instant() + SLACK;
-    let answer = tokio::time::timeout_at(last, while_good(&caller, answer)).instrument(span).await;
+    let answer =
+        tokio::time::timeout_at(last, while_good(&caller, telling(whose, &caller, answer))).instrument(span).await;
     let mut answer = match answer {
         Ok(None) => {
             ended.with_code(Code::Unauthenticated);
@@ -219,8 +223,26 @@ fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
     Ok(Some(span.max(Duration::from_millis(1))))
 }
 
+/// Waits for an answer, and tells its connection whose calls it carries as soon as that is known.
+fn telling<T>(
+    mut whose: Option<Whose>,
+    caller: &Caller,
+    mut answer: Pin<&mut impl Future<Output = T>>,
+) -> impl Future<Output = T> {
+    poll_fn(move |cx| {
+        let polled = answer.as_mut().poll(cx);
+        if whose.is_some()
+            && let Some(namespace) = caller.works_in()
+            && let Some(whose) = whose.take()
+        {
+            whose.note(namespace);
+        }
+        polled
+    })
+}
+
 /// Waits for an answer; `None` if the caller's credentials end first.
-async fn while_good<T>(caller: &Caller, answer: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+async fn while_good<T>(caller: &Caller, answer: impl Future<Output = T>) -> Option<T> {
     if !caller.can_end() {
         return Some(answer.await);
     }

@@ -5,7 +5,6 @@
 
 use super::edge::{self, ReceiptSlot, RequestId};
 use super::mesh::{Errand, Forwarder, Handover};
-use super::whose::Whose;
 use super::{convert, status};
 use crate::dispatch::{DispatchError, Dispatcher, Here, Ready, Requests, StreamCall};
 use crate::domain::{
@@ -13,7 +12,7 @@ use crate::domain::{
 };
 use crate::mesh::NoRoute;
 use crate::registry::CallError;
-use crate::tenancy::{Caller, Principal, Tenancy, Verb};
+use crate::tenancy::{Caller, Tenancy, Verb};
 use bytes::{Buf as _, BufMut as _, Bytes};
 use futures_util::{Stream, StreamExt as _, stream};
 use http::{Request as HttpRequest, Response as HttpResponse};
@@ -74,12 +73,6 @@ impl Native {
                 return Box::pin(self.elsewhere(why, asked, request, id)).await.unwrap_or_else(Status::into_http);
             }
         };
-        // A peer carries the calls of many namespaces.
-        if let Some(whose) = request.extensions().get::<Whose>()
-            && !matches!(caller.principal(), Principal::Forwarded { .. })
-        {
-            whose.note(namespace);
-        }
         let (client, server) = (ready.method().client_streaming, ready.method().server_streaming);
         let grpc = tonic::server::Grpc::new(BytesCodec).accept_compressed(CompressionEncoding::Gzip);
         let mut grpc = grpc.apply_max_message_size_config(Some(self.shared.input_max), Some(self.shared.output_max));

@@ -18,10 +18,10 @@ use super::lifetime::{Activity, Lifetime, Running, tend};
 use super::tls::{Dialer, Shown, Tls, TlsError, Wire};
 use super::web::Web;
 use super::whose::{Apart, Whose};
-use super::{Config, Door, Load, edge, fixed, preface};
+use super::{Config, Door, Load, edge, fixed, preface, status};
 use crate::exec::wasm::Aside;
 use crate::lifecycle::Lifecycle;
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -37,6 +37,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::Code;
 use tonic::body::Body;
 
 /// How long the node waits to accept again after the system refused: connections that end give descriptors back.
@@ -249,11 +250,19 @@ impl Host {
         let visitor = self.identify.connection(Peer { address, certificate });
         let (activity, answers) = (Activity::new(self.unread), self.answers);
         let (running, whose) = (activity.clone(), Whose::default());
-        let alone = self.aside.map_or_else(Alone::default, |aside| Alone::new(Apart { aside, whose: whose.clone() }));
+        let apart = self.aside.map(|aside| Apart::new(aside, whose.clone(), self.streams));
+        let alone = apart.clone().map_or_else(Alone::default, Alone::new);
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(whose.clone());
+            // The requests of HTTP/2 are handed to `alone` instead.
+            let apart = apart.clone().filter(|_| request.version() < Version::HTTP_2);
             let answer = answers.clone().answer(request, &visitor, running.begin());
-            async { Ok::<_, Infallible>(answer.await) }
+            async move {
+                Ok::<_, Infallible>(match apart {
+                    Some(apart) => apart.answer(answer).await.unwrap_or_else(gone),
+                    None => answer.await,
+                })
+            }
         });
         let turn = Turn::default();
         let stream = TokioIo::new(Coalesced::new(stream, activity.clone(), turn.clone()));
@@ -295,6 +304,11 @@ impl Answers {
             async move { web.handle(request, |request| edge::handle(door, request, longest, calls, running)).await },
         )
     }
+}
+
+/// What is said where nobody is left to answer.
+fn gone() -> Response<Body> {
+    status::plain(Code::Unavailable, "DRAINING", "the node ended before it had answered; call again").into_http()
 }
 
 /// What is open while the node serves.

@@ -184,6 +184,14 @@ impl Caller {
         self.payer.as_ref()
     }
 
+    /// The namespace that its request is about, once it was let into one. `None` for who carries the calls of others.
+    pub fn works_in(&self) -> Option<&Namespace> {
+        match self.principal() {
+            Principal::Forwarded { .. } | Principal::Peer { .. } => None,
+            _ => self.visit()?.first(),
+        }
+    }
+
     /// What it may do where. Nothing stands here for who is asked for nothing.
     pub fn bindings(&self) -> &[Binding] {
         &self.who.bindings

@@ -20,16 +20,31 @@ impl Aside {
         Self { lanes, accounts }
     }
 
-    /// Runs `work` on the guests' threads, in the fair line of `who`, if `who` has used up its allowance while others
-    /// call; else gives it back. It goes before guests of the same namespace: an answer that is due waits for none.
+    /// One whose namespaces may use what they like.
+    #[cfg(test)]
+    pub(crate) fn testing() -> Self {
+        Self::new(Arc::new(Lanes::start().unwrap()), Arc::new(crate::domain::Unlimited))
+    }
+
+    /// Does `work` here, and charges `who` for it if this is a thread of the network.
     ///
-    /// * cancel: never; it runs to its end, or is dropped with the node.
-    pub fn take<F: Future<Output = ()> + Send + 'static>(&self, who: &Namespace, work: F) -> Option<F> {
-        if self.lanes.may_begin(who) {
-            return Some(work);
-        }
+    /// * `who`: asked when it is done; `None`: nobody's.
+    pub fn metered<'a, T>(&self, who: impl FnOnce() -> Option<&'a Namespace>, work: impl FnOnce() -> T) -> T {
+        self.lanes.metered(who, work)
+    }
+
+    /// Whether work of `who` may begin on the threads of the network: it has not used up its allowance there, or nobody
+    /// else calls.
+    pub fn may_begin(&self, who: &Namespace) -> bool {
+        self.lanes.may_begin(who)
+    }
+
+    /// Runs `work` on the guests' threads, in the fair line of `who`. It goes before guests of the same namespace: an
+    /// answer that is due waits for none.
+    ///
+    /// * cancel: never; it runs to its end, or is dropped with the node. The line has no bound: its callers have.
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static, who: &Namespace) {
         self.lanes.spawn(work, who.clone(), self.accounts.of(who).weight());
-        None
     }
 }
 
@@ -64,13 +79,34 @@ mod tests {
             Ok(())
         });
         lanes.run(guest, owner, &AtomicU32::new(0), false).await.unwrap();
-        assert!(aside.take(&loud, async {}).is_some(), "nobody else calls");
-        assert!(aside.take(&quiet, async {}).is_some(), "it has used nothing");
+        assert!(aside.may_begin(&loud), "nobody else calls");
+        assert!(aside.may_begin(&quiet), "it has used nothing");
+        assert!(!aside.may_begin(&loud));
         let (say, said) = oneshot::channel();
         let work = async move {
             let _ = say.send(Lane::is_here());
         };
-        assert!(aside.take(&loud, work).is_none());
+        aside.spawn(work, &loud);
         assert!(said.await.unwrap(), "on a thread of the guests'");
+    }
+
+    #[tokio::test]
+    async fn what_is_done_on_the_networks_threads_counts_and_no_part_of_it_twice() {
+        let lanes = Arc::new(Lanes::start().unwrap());
+        let aside = Aside::new(lanes, Arc::new(Unlimited));
+        let [loud, quiet] = ["loud", "quiet"].map(|name| name.parse::<Namespace>().unwrap());
+        let spin = |millis| {
+            let until = Instant::now() + Duration::from_millis(millis);
+            while Instant::now() < until {
+                std::hint::spin_loop();
+            }
+        };
+        let cores = u64::try_from(std::thread::available_parallelism().unwrap().get()).unwrap();
+        assert!(aside.may_begin(&loud) && aside.may_begin(&quiet));
+        aside.metered(|| None, || spin(50 * cores));
+        assert!(aside.may_begin(&loud), "that was nobody's");
+        // What the inner one writes down for itself is not the outer one's.
+        aside.metered(|| Some(&quiet), || aside.metered(|| Some(&loud), || spin(50 * cores)));
+        assert!(!aside.may_begin(&loud) && aside.may_begin(&quiet));
     }
 }

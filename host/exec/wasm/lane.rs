@@ -30,7 +30,8 @@ const COST_MIN: u64 = 10_000;
 /// How far a line may be ahead of the others, in nanoseconds. 100 ms: 20 ticks, so that what a namespace used while
 /// nobody else wanted it does not keep it away for long.
 const LEAD_MAX: u64 = 100_000_000;
-/// Lines that are remembered; beyond that those go in which nobody waits. 1,024: about 100 KB.
+/// Lines that are remembered; beyond that those go in which nobody waits or runs, first those that have had no more than
+/// others. 1,024: about 100 KB.
 const LINES_MAX: usize = 1_024;
 
 thread_local! {
@@ -48,7 +49,8 @@ pub(super) struct Lane {
 /// What the threads are told.
 #[derive(Debug)]
 enum Order {
-    /// This guest wants to go on. There are no more of these than guests, which hold a slot each.
+    /// This one wants to go on. There are no more of these than guests, which hold a slot each, and answers, of which a
+    /// connection may have so many.
     Wake(Wake),
     /// One of them ends.
     End,
@@ -78,6 +80,8 @@ struct Books {
 struct Line {
     weight: u64,
     time: u64,
+    /// Steps on threads.
+    running: usize,
     /// What answers calls, which is short and may be due.
     first: VecDeque<Runnable>,
     /// Guests.
@@ -239,7 +243,7 @@ impl Books {
 
     fn push(&mut self, Wake { who, weight, first, runnable }: Wake) {
         if self.lines.len() >= LINES_MAX && !self.lines.contains_key(&who) {
-            self.lines.retain(|_, line| !line.is_empty());
+            self.make_room();
         }
         let now = self.now;
         let line = self.lines.entry(who.clone()).or_default();
@@ -255,10 +259,21 @@ impl Books {
         }
     }
 
+    /// Forgets lines. Those with somebody in them stay: there are no more of them than guests and answers.
+    fn make_room(&mut self) {
+        let now = self.now;
+        let idle = |line: &Line| line.is_empty() && line.running == 0;
+        self.lines.retain(|_, line| !idle(line) || line.time > now);
+        if self.lines.len() >= LINES_MAX {
+            self.lines.retain(|_, line| !idle(line));
+        }
+    }
+
     fn first(&mut self) -> Option<(Namespace, Runnable)> {
         let (time, who) = self.waiting.pop_first()?;
         let line = self.lines.get_mut(&who)?;
         let next = line.first.pop_front().or_else(|| line.ready.pop_front())?;
+        line.running += 1;
         self.now = self.now.max(time);
         line.time = line.time.saturating_add(COST_MIN / line.weight.max(1));
         if !line.is_empty() {
@@ -270,6 +285,7 @@ impl Books {
     /// Writes down what a step took beyond the least.
     fn charge(&mut self, who: &Namespace, took: u64) {
         let Some(line) = self.lines.get_mut(who) else { return };
+        line.running = line.running.saturating_sub(1);
         let before = line.time;
         line.time = before.saturating_add(took / line.weight.max(1));
         if self.waiting.remove(&(before, who.clone())) {

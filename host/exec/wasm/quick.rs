@@ -5,6 +5,7 @@
 //! calls nobody waits for it but itself.
 
 use super::steps::nanos;
+use super::ticker::TICK;
 use crate::domain::Namespace;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,10 +16,16 @@ use tokio::time::Instant;
 const PART: u32 = 16;
 /// What it may save up. 2 ms: what another's call may have to wait behind, once.
 const BURST: Duration = Duration::from_millis(2);
+/// What it may owe for every core, beside others. Two ticks: as long as a guest keeps a thread, and all threads may have
+/// begun one before the first is written down. What it used while nobody else called is soon forgiven: two bursts.
+const DEBT: Duration = TICK.saturating_mul(2);
 /// How long a namespace counts as one that calls.
 const LATELY: Duration = Duration::from_secs(10);
-/// Namespaces that are remembered; beyond that those go whose allowance is whole. 1,024: about 100 KB.
+/// Namespaces that are remembered; beyond that those go whose allowance is whole, and if there are none, who is not
+/// remembered has no allowance. 1,024: about 100 KB.
 const KNOWN_MAX: usize = 1_024;
+/// How often they are looked through for room. 10 ms: it takes microseconds.
+const SWEEP_EVERY: Duration = Duration::from_millis(10);
 
 /// The allowances.
 #[derive(Debug)]
@@ -34,6 +41,8 @@ struct Books {
     /// When somebody else did.
     other: Option<Instant>,
     used: HashMap<Namespace, Used>,
+    /// When it was looked for room.
+    swept: Option<Instant>,
 }
 
 /// What was used, less what has been given back by time.
@@ -65,11 +74,13 @@ impl Quick {
 
     fn may_at(&self, who: &Namespace, now: Instant) -> bool {
         let mut books = self.books();
-        if !books.has_others(who, now) {
+        if !books.calls(who, now) {
             return true;
         }
-        let used = books.used.get(who).map_or(0, |used| used.now(now, self.cores));
-        used < nanos(BURST)
+        match books.used.get(who) {
+            Some(used) => used.now(now, self.cores) < nanos(BURST),
+            None => books.has_room(now, self.cores),
+        }
     }
 
     /// Writes down what a step there took.
@@ -79,17 +90,16 @@ impl Quick {
 
     fn charge_at(&self, who: &Namespace, took: Duration, now: Instant) {
         let mut books = self.books();
+        let most = match books.has_others(who, now) {
+            true => DEBT.saturating_mul(self.cores),
+            false => BURST.saturating_mul(2),
+        };
+        let cores = self.cores;
+        let after = |before: u64| Used { nanos: before.saturating_add(nanos(took)).min(nanos(most)), at: now };
         if let Some(used) = books.used.get_mut(who) {
-            // No more than two bursts: it is soon forgiven what was used while nobody else called.
-            let nanos = used.now(now, self.cores).saturating_add(nanos(took)).min(2 * nanos(BURST));
-            *used = Used { nanos, at: now };
-            return;
-        }
-        if books.used.len() >= KNOWN_MAX {
-            books.used.retain(|_, used| used.now(now, self.cores) > 0);
-        }
-        if books.used.len() < KNOWN_MAX {
-            books.used.insert(who.clone(), Used { nanos: nanos(took), at: now });
+            *used = after(used.now(now, cores));
+        } else if books.has_room(now, cores) {
+            books.used.insert(who.clone(), after(0));
         }
     }
 
@@ -99,9 +109,18 @@ impl Quick {
 }
 
 impl Books {
-    /// Whether anybody but `who` has called lately; `who` does now.
-    fn has_others(&mut self, who: &Namespace, now: Instant) -> bool {
-        let lately = |at: Instant| now.saturating_duration_since(at) < LATELY;
+    /// Whether anybody but `who` has called lately.
+    fn has_others(&self, who: &Namespace, now: Instant) -> bool {
+        let other = match &self.last {
+            Some((last, at)) if last != who => Some(*at),
+            _ => self.other,
+        };
+        other.is_some_and(|at| now.saturating_duration_since(at) < LATELY)
+    }
+
+    /// `who` calls. Returns whether anybody else has lately.
+    fn calls(&mut self, who: &Namespace, now: Instant) -> bool {
+        let others = self.has_others(who, now);
         match &mut self.last {
             Some((last, at)) if last == who => *at = now,
             last => {
@@ -109,7 +128,17 @@ impl Books {
                 *last = Some((who.clone(), now));
             }
         }
-        self.other.is_some_and(lately)
+        others
+    }
+
+    /// Whether one more namespace can be remembered.
+    fn has_room(&mut self, now: Instant, cores: u32) -> bool {
+        let due = self.swept.is_none_or(|at| now.saturating_duration_since(at) >= SWEEP_EVERY);
+        if self.used.len() >= KNOWN_MAX && due {
+            self.swept = Some(now);
+            self.used.retain(|_, used| used.now(now, cores) > 0);
+        }
+        self.used.len() < KNOWN_MAX
     }
 }
 
@@ -144,9 +173,27 @@ mod tests {
         let now = now + Duration::from_nanos(8);
         assert!(quick.may_at(&loud, now));
         quick.charge_at(&loud, Duration::from_secs(10), now);
-        assert!(!quick.may_at(&loud, now + Duration::from_millis(16)));
-        let now = now + Duration::from_nanos(16_000_008);
-        assert!(quick.may_at(&quiet, now) && quick.may_at(&loud, now), "it owes two bursts at most");
+        // Two ticks of each core, but for what it may save up, at an eighth of a core.
+        let most = (DEBT * 2 - BURST) * 8;
+        assert!(!quick.may_at(&loud, now + most));
+        let now = now + most + Duration::from_nanos(8);
+        assert!(quick.may_at(&quiet, now) && quick.may_at(&loud, now), "it owes no more");
+    }
+
+    #[test]
+    fn what_was_used_alone_is_soon_forgiven_and_cores_owe_together() {
+        let (quick, loud, quiet, now) = (Quick::new(64), who("loud"), who("quiet"), Instant::now());
+        assert!(quick.may_at(&loud, now));
+        quick.charge_at(&loud, Duration::from_secs(10), now);
+        // Two bursts less the one that may be saved up, at four cores.
+        let now = now + BURST / 4 + Duration::from_nanos(1);
+        assert!(quick.may_at(&quiet, now) && quick.may_at(&loud, now));
+        // As many guests as cores begin before the first of them is written down.
+        for _ in 0..64 {
+            quick.charge_at(&loud, TICK, now);
+        }
+        let part = TICK * 64 / 4 - BURST; // what is forgiven of it meanwhile is less than a burst
+        assert!(!quick.may_at(&loud, now + part / 2), "all of it counts");
     }
 
     #[test]
@@ -172,5 +219,17 @@ mod tests {
             quick.charge(&who(&format!("n{n}")), Duration::from_millis(10));
         }
         assert!(quick.books().used.len() <= KNOWN_MAX);
+    }
+
+    #[test]
+    fn who_cannot_be_remembered_has_no_allowance_until_there_is_room() {
+        let (quick, now) = (Quick::new(2), Instant::now());
+        for n in 0..KNOWN_MAX {
+            assert!(quick.may_at(&who(&format!("n{n}")), now), "{n}");
+            quick.charge_at(&who(&format!("n{n}")), Duration::from_millis(1), now);
+        }
+        assert!(!quick.may_at(&who("late"), now));
+        assert!(quick.may_at(&who("n7"), now), "it is remembered");
+        assert!(quick.may_at(&who("late"), now + Duration::from_secs(1)));
     }
 }

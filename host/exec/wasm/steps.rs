@@ -4,6 +4,7 @@
 //! namespace.
 
 use super::super::BoxFuture;
+use super::lane::Lane;
 use super::quick::Quick;
 use crate::domain::{Account, Charge, Namespace};
 use crate::exec::ExecError;
@@ -24,6 +25,31 @@ pub(super) struct Owner {
 thread_local! {
     /// Whether this thread is inside of a guest's step.
     static STEPPING: Cell<bool> = const { Cell::new(false) };
+    /// What this thread has written down as used on the threads of the network, in nanoseconds; only ever more.
+    static WRITTEN: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Does `work` on a thread of the network, and writes down for `who` what it took beside what was written down meanwhile.
+/// On a thread of the lane, which does so itself, nothing is.
+///
+/// * `who`: asked when it is done; `None`: nobody's.
+pub(super) fn metered<'a, T>(
+    quick: &Quick,
+    who: impl FnOnce() -> Option<&'a Namespace>,
+    work: impl FnOnce() -> T,
+) -> T {
+    if Lane::is_here() {
+        return work();
+    }
+    let (began, before) = (Instant::now(), WRITTEN.get());
+    let done = work();
+    if let Some(who) = who() {
+        let theirs = Duration::from_nanos(WRITTEN.get().wrapping_sub(before));
+        let took = began.elapsed().saturating_sub(theirs);
+        quick.charge(who, took);
+        WRITTEN.set(WRITTEN.get().wrapping_add(nanos(took)));
+    }
+    done
 }
 
 /// Whether this is asked inside of a guest's step.
@@ -83,12 +109,11 @@ impl<T> Future for Stepped<T> {
             return Poll::Ready(Err(over.into()));
         }
         let began = Instant::now();
-        let polled = this.guest.as_mut().poll(cx);
-        let took = began.elapsed();
-        this.owner.account.charge_time(Charge::Cpu, took);
-        if let Some(quick) = &this.quick {
-            quick.charge(&this.owner.namespace, took);
-        }
+        let polled = match &this.quick {
+            Some(quick) => metered(quick, || Some(&this.owner.namespace), || this.guest.as_mut().poll(cx)),
+            None => this.guest.as_mut().poll(cx),
+        };
+        this.owner.account.charge_time(Charge::Cpu, began.elapsed());
         polled
     }
 }

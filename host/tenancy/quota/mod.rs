@@ -137,13 +137,18 @@ impl Quotas {
 }
 
 impl Visit {
+    /// The first namespace that it was let into.
+    pub(super) fn first(&self) -> Option<&Namespace> {
+        self.first.get().map(|(first, _)| first)
+    }
+
     /// Who pays for what runs for it, beside the namespace: the caller, and the peer that speaks for it.
     pub(super) fn payer(&self) -> Arc<dyn Account> {
         Both::of(self.caller.account(), self.peer.as_ref().map(Held::account).as_ref())
     }
 
     fn is_in(&self, namespace: &Namespace) -> bool {
-        self.first.get().is_some_and(|(first, _)| first == namespace)
+        self.first() == Some(namespace)
     }
 }
 
