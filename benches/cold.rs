@@ -58,17 +58,20 @@ impl Subject {
 /// From upload to the first answer, and the node's own word for how much of it was compiling.
 async fn never_seen(data: &Path, subjects: &[Subject], options: &Options) -> Result<Vec<Row>, Failure> {
     const ANSWER: &str = "never seen, upload to first answer";
-    const COMPILE: &str = "compiling alone, wasmtime";
+    const COMPILE: &str = "compiling alone, wasmtime, one thread";
+    const PARALLEL: &str = "compiling alone, wasmtime, every core";
     let node = Process::node(data, &[])?;
     let client = NodeClient::connect(&node.address).await?;
-    let engine = engine()?;
+    let engines = [(COMPILE, engine(false)?), (PARALLEL, engine(true)?)];
     let mut rounds = Rounds::default();
     for round in 0..options.rounds() {
         for subject in subjects {
             let fresh = distinct(&subject.bytes, round)?;
-            let began = Instant::now();
-            tokio::task::block_in_place(|| Component::from_binary(&engine, &fresh))?;
-            rounds.calls(&subject.named(COMPILE), &[began.elapsed()]);
+            for (what, engine) in &engines {
+                let began = Instant::now();
+                tokio::task::block_in_place(|| Component::from_binary(engine, &fresh))?;
+                rounds.calls(&subject.named(what), &[began.elapsed()]);
+            }
             let code = ServiceDef::ServiceBinary(fresh);
             let began = Instant::now();
             let answer = client.serve(&subject.target, code, subject.input.clone()).await?;
@@ -80,19 +83,20 @@ async fn never_seen(data: &Path, subjects: &[Subject], options: &Options) -> Res
     }
     let of = |subject: &Subject| {
         let (answer, compile) = (subject.named(ANSWER), subject.named(COMPILE));
-        [rounds.row(&compile, &compile), rounds.row(&answer, &compile)]
+        [&compile, &subject.named(PARALLEL), &answer].map(|what| rounds.row(what, &compile))
     };
     let mut rows: Vec<Row> = subjects.iter().flat_map(of).collect();
     for subject in subjects.iter().filter(|subject| subject.name == SMALL) {
         let ratio = rounds.ratio(&subject.named(ANSWER), &subject.named(COMPILE));
-        rows.push(Row::at_most("never seen: upload to first answer / compiling alone", ratio, 1.3));
+        rows.push(Row::at_most("never seen: upload to first answer / compiling alone, one thread", ratio, 1.3));
     }
     Ok(rows)
 }
 
-fn engine() -> Result<wasmtime::Engine, Failure> {
+/// * `parallel`: with as many threads as cores; a node gives a tenant's compiler one.
+fn engine(parallel: bool) -> Result<wasmtime::Engine, Failure> {
     let mut config = wasmtime::Config::new();
-    config.consume_fuel(true).epoch_interruption(true);
+    config.consume_fuel(true).epoch_interruption(true).parallel_compilation(parallel);
     Ok(wasmtime::Engine::new(&config)?)
 }
 

@@ -7,6 +7,7 @@ use crate::options::Options;
 use crate::process::Process;
 use crate::report::{Figure, Rounds, Row, Unit, micros};
 use crate::{Failure, plugins, tenancy};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use std::path::Path;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -14,6 +15,8 @@ use tokio::time::Instant;
 
 /// Instances that run at once.
 const RUNNING: usize = 64;
+/// Deployed at once: enough for every core to have something to compile.
+const AT_ONCE: usize = 4;
 /// How long each runs, so that all do together.
 const HELD: Duration = Duration::from_millis(1_500);
 
@@ -59,9 +62,11 @@ async fn deployed(options: &Options) -> Result<Vec<Row>, Failure> {
     let (mut rows, mut there, mut rounds) = (Vec::new(), 0, Rounds::default());
     let began = Instant::now();
     for count in steps {
-        for number in there..*count {
-            deploy(&channel, None, &format!("tenant-{number}"), &distinct(&greeter, number)?).await?;
-        }
+        let (channel, greeter) = (&channel, &greeter);
+        let deployed = (there..*count).map(|number| async move {
+            deploy(channel, None, &format!("tenant-{number}"), &distinct(greeter, number)?).await
+        });
+        stream::iter(deployed).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
         there = *count;
         let name = format!("per idle deployment, {count} deployed");
         each(&mut rounds, &name, &node, empty, there)?;

@@ -1,9 +1,11 @@
 //! The program that is measured, in its forms, and one call of it.
 
+use crate::echo::Hello;
 use crate::{Failure, plugins};
 use bytes::Bytes;
 use collector::domain::{Deadline, Digest, Kind, Limits, Namespace, Receipt};
 use collector::exec::{Code, Executor, Job, Origin};
+use prost::Message as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -20,6 +22,7 @@ const INPUT: usize = 256;
 /// One of the programs, and what it answers to the input.
 pub(crate) struct Program {
     pub(crate) code: Code,
+    call: (&'static str, &'static str, Bytes),
     reply: Bytes,
 }
 
@@ -31,6 +34,8 @@ pub(crate) struct Guest {
     pub(crate) native: Program,
     /// A few lines of C.
     pub(crate) least: Program,
+    /// `plugins/greeter`: what most of what is deployed is like.
+    pub(crate) handler: Program,
     pub(crate) input: Bytes,
     folder: PathBuf,
 }
@@ -45,10 +50,12 @@ impl Guest {
         let input: Bytes = b"to be or not to be\n".iter().copied().cycle().take(INPUT).collect();
         let answered = |path| Ok::<_, Failure>(spawned(path, &input)?.1);
         let counted = answered(&native)?;
+        let counts = || (SERVICE, METHOD, input.clone());
         Ok(Self {
-            component: Program::new(&component, Kind::WasmCommand, counted.clone())?,
-            native: Program::new(&native, Kind::NativeElf, counted)?,
-            least: Program::new(&least, Kind::NativeElf, answered(&least)?)?,
+            component: Program::new(&component, Kind::WasmCommand, counts(), counted.clone())?,
+            native: Program::new(&native, Kind::NativeElf, counts(), counted)?,
+            least: Program::new(&least, Kind::NativeElf, counts(), answered(&least)?)?,
+            handler: Program::greeter()?,
             input,
             folder: folder.to_owned(),
         })
@@ -74,9 +81,9 @@ impl Guest {
             code: program.code.clone(),
             namespace: namespace.parse::<Namespace>()?,
             caller: None,
-            service: SERVICE.to_owned(),
-            method: METHOD.to_owned(),
-            input: self.input.clone(),
+            service: program.call.0.to_owned(),
+            method: program.call.1.to_owned(),
+            input: program.call.2.clone(),
             json: None,
             metadata: Vec::new(),
             deadline: Deadline::after(limits.deadline()),
@@ -115,14 +122,24 @@ impl Guest {
         bytes.extend(name.as_bytes());
         let copy = self.folder.join(format!("{}-{number}", program.code.kind.name()));
         std::fs::write(&copy, bytes)?;
-        Program::new(&copy, program.code.kind, program.reply.clone())
+        Program::new(&copy, program.code.kind, program.call.clone(), program.reply.clone())
     }
 }
 
 impl Program {
-    fn new(path: &Path, kind: Kind, reply: Bytes) -> Result<Self, Failure> {
+    /// * `call`: service, method and request.
+    /// * `reply`: what it answers to that.
+    fn new(path: &Path, kind: Kind, call: (&'static str, &'static str, Bytes), reply: Bytes) -> Result<Self, Failure> {
         let digest = Digest::of(&std::fs::read(path)?);
-        Ok(Self { code: Code { digest, kind, origin: Origin::File(path.to_owned()) }, reply })
+        Ok(Self { code: Code { digest, kind, origin: Origin::File(path.to_owned()) }, call, reply })
+    }
+
+    fn greeter() -> Result<Self, Failure> {
+        let path = plugins::built(&["greeter"], false)?.remove("greeter").ok_or("greeter was not built")?;
+        let name = "a".repeat(INPUT);
+        let message = |text: String| Bytes::from(Hello { text }.encode_to_vec());
+        let (request, reply) = (message(name.clone()), message(format!("Hello, {name}!")));
+        Self::new(&path, Kind::WasmHandler, ("greeter.v1.Greeter", "SayHello", request), reply)
     }
 
     pub(crate) fn path(&self) -> Result<&Path, Failure> {

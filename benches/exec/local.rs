@@ -17,6 +17,7 @@ const SPAWN_HELD: &str = "posix_spawn, memory held";
 const MEMEXEC: &str = "memexec";
 const MEMEXEC_HELD: &str = "memexec, memory held";
 const WASM: &str = "wasm";
+const HANDLER: &str = "wasm, a handler (greeter)";
 const SPAWN_LEAST: &str = "posix_spawn, least program";
 const MEMEXEC_LEAST: &str = "memexec, least program";
 
@@ -45,12 +46,14 @@ pub(crate) async fn warm(local: &Local, guest: &Guest, size: Size) -> Result<Vec
     let mut rounds = Rounds::default();
     guest.calls(&local.memexec, &guest.native, size.calls).await?;
     guest.calls(&local.wasm, &guest.component, size.calls).await?;
+    guest.calls(&local.wasm, &guest.handler, size.calls).await?;
     guest.call(&local.memexec, &guest.least, NAMESPACE).await?;
     for _ in 0..size.rounds {
         // Interleaved, so that whatever else the machine does meets all of them.
         rounds.calls(SPAWN, &guest.spawns(&guest.native, size.calls)?);
         rounds.calls(MEMEXEC, &guest.calls(&local.memexec, &guest.native, size.calls).await?);
         rounds.calls(WASM, &guest.calls(&local.wasm, &guest.component, size.calls).await?);
+        rounds.calls(HANDLER, &guest.calls(&local.wasm, &guest.handler, size.calls).await?);
         rounds.calls(SPAWN_LEAST, &guest.spawns(&guest.least, size.calls)?);
         rounds.calls(MEMEXEC_LEAST, &guest.calls(&local.memexec, &guest.least, size.calls).await?);
         let held = black_box(vec![1_u8; size.held_mib << 20]);
@@ -59,7 +62,7 @@ pub(crate) async fn warm(local: &Local, guest: &Guest, size: Size) -> Result<Vec
         drop(black_box(held));
     }
     let mut rows: Vec<Row> =
-        [SPAWN, MEMEXEC, WASM, SPAWN_HELD, MEMEXEC_HELD].map(|what| rounds.row(what, SPAWN)).into();
+        [SPAWN, MEMEXEC, WASM, HANDLER, SPAWN_HELD, MEMEXEC_HELD].map(|what| rounds.row(what, SPAWN)).into();
     rows.extend([SPAWN_LEAST, MEMEXEC_LEAST].map(|what| rounds.row(what, SPAWN_LEAST)));
     rows.push(Row::at_most("memexec / posix_spawn", rounds.ratio(MEMEXEC, SPAWN), 2.0));
     rows.push(Row::at_most("memexec / posix_spawn, least program", rounds.ratio(MEMEXEC_LEAST, SPAWN_LEAST), 2.0));
@@ -68,7 +71,10 @@ pub(crate) async fn warm(local: &Local, guest: &Guest, size: Size) -> Result<Vec
     // 1.15: what two measurements of the same thing differ by on a shared machine.
     let held = format!("memexec with {} MiB held by the node / without", size.held_mib);
     rows.push(Row::at_most(&held, rounds.ratio(MEMEXEC_HELD, MEMEXEC), 1.15));
-    rows.push(Row::at_most("wasm, us per call in process, an instance each", rounds.median(WASM), 15.0));
+    for what in [HANDLER, WASM] {
+        let name = format!("{what}: us per call in process, an instance each");
+        rows.push(Row::at_most(&name, rounds.median(what), 15.0));
+    }
     Ok(rows)
 }
 

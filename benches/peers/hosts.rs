@@ -26,7 +26,8 @@ pub(super) fn wasmtime(data: &Path) -> Result<Found, Failure> {
     let mut peers = Vec::new();
     for (name, settings) in SETTINGS {
         let mut command = Command::new(&program);
-        command.args(["serve", "--addr", "127.0.0.1:0"]).args(settings).arg(&component);
+        // What Rust's standard library imports is not all of what a proxy is given by itself.
+        command.args(["serve", "--addr", "127.0.0.1:0", "-S", "cli"]).args(settings).arg(&component);
         let process = Process::start_told(command, |line| {
             let (_, address) = line.split_once("http://")?;
             Some(format!("http://{}", address.trim_end().trim_end_matches('/')))

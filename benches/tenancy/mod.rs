@@ -81,7 +81,7 @@ async fn beside(size: &Size, what: &str) -> Result<Vec<Row>, Failure> {
     deploy(&node.address, Some(&key), &plugins).await?;
     let mut rows = Vec::new();
     for _ in 0..size.rounds.min(3) {
-        rows.push(fair::beside(&node.address, Some(&key), size.quiet, what).await?);
+        rows.extend(fair::beside(&node.address, Some(&key), size.quiet, what).await?);
     }
     Ok(rows)
 }
