@@ -3,7 +3,7 @@
 use super::guest::{Guest, NAMESPACE};
 use super::{Size, memory};
 use crate::Failure;
-use crate::report::{Rounds, Row};
+use crate::report::{Rounds, Row, Unit, micros};
 use collector::domain::Limits;
 use collector::exec::memexec::MemExecutor;
 use collector::exec::wasm::{self, WasmExecutor};
@@ -11,6 +11,7 @@ use collector::exec::{Config, Executor, Native};
 use collector::lifecycle::Lifecycle;
 use std::hint::black_box;
 use std::path::Path;
+use tokio::time::Instant;
 
 const SPAWN: &str = "posix_spawn with pipes";
 const SPAWN_HELD: &str = "posix_spawn, memory held";
@@ -18,6 +19,7 @@ const MEMEXEC: &str = "memexec";
 const MEMEXEC_HELD: &str = "memexec, memory held";
 const WASM: &str = "wasm";
 const HANDLER: &str = "wasm, a handler (greeter)";
+const WHOLE: &str = "wasm, a handler, what it leaves dropped too";
 const SPAWN_LEAST: &str = "posix_spawn, least program";
 const MEMEXEC_LEAST: &str = "memexec, least program";
 
@@ -53,7 +55,9 @@ pub(crate) async fn warm(local: &Local, guest: &Guest, size: Size) -> Result<Vec
         rounds.calls(SPAWN, &guest.spawns(&guest.native, size.calls)?);
         rounds.calls(MEMEXEC, &guest.calls(&local.memexec, &guest.native, size.calls).await?);
         rounds.calls(WASM, &guest.calls(&local.wasm, &guest.component, size.calls).await?);
+        let began = Instant::now();
         rounds.calls(HANDLER, &guest.calls(&local.wasm, &guest.handler, size.calls).await?);
+        rounds.value(WHOLE, Unit::Time, micros(began.elapsed() / u32::try_from(size.calls)?), size.calls);
         rounds.calls(SPAWN_LEAST, &guest.spawns(&guest.least, size.calls)?);
         rounds.calls(MEMEXEC_LEAST, &guest.calls(&local.memexec, &guest.least, size.calls).await?);
         let held = black_box(vec![1_u8; size.held_mib << 20]);
@@ -62,7 +66,7 @@ pub(crate) async fn warm(local: &Local, guest: &Guest, size: Size) -> Result<Vec
         drop(black_box(held));
     }
     let mut rows: Vec<Row> =
-        [SPAWN, MEMEXEC, WASM, HANDLER, SPAWN_HELD, MEMEXEC_HELD].map(|what| rounds.row(what, SPAWN)).into();
+        [SPAWN, MEMEXEC, WASM, HANDLER, WHOLE, SPAWN_HELD, MEMEXEC_HELD].map(|what| rounds.row(what, SPAWN)).into();
     rows.extend([SPAWN_LEAST, MEMEXEC_LEAST].map(|what| rounds.row(what, SPAWN_LEAST)));
     rows.push(Row::at_most("memexec / posix_spawn", rounds.ratio(MEMEXEC, SPAWN), 2.0));
     rows.push(Row::at_most("memexec / posix_spawn, least program", rounds.ratio(MEMEXEC_LEAST, SPAWN_LEAST), 2.0));
@@ -71,7 +75,7 @@ pub(crate) async fn warm(local: &Local, guest: &Guest, size: Size) -> Result<Vec
     // 1.15: what two measurements of the same thing differ by on a shared machine.
     let held = format!("memexec with {} MiB held by the node / without", size.held_mib);
     rows.push(Row::at_most(&held, rounds.ratio(MEMEXEC_HELD, MEMEXEC), 1.15));
-    for what in [HANDLER, WASM] {
+    for what in [HANDLER, WHOLE, WASM] {
         let name = format!("{what}: us per call in process, an instance each");
         rows.push(Row::at_most(&name, rounds.median(what), 15.0));
     }

@@ -54,10 +54,22 @@ impl Component {
     /// * errors: `TooMuch`, before anything else has looked at them; `Invalid` names the first thing that is wrong and its
     ///   offset; `Schema`.
     pub fn read(bytes: &[u8]) -> Result<Self, ComponentError> {
-        let Scan { imports, exports, descriptors, .. } = prescan(bytes)?;
+        let scan = prescan(bytes)?;
         Validator::new_with_features(features())
             .validate_all(bytes)
             .map_err(|why| ComponentError::Invalid(one_line(&why.to_string(), 256)))?;
+        Self::of(scan)
+    }
+
+    /// Reads what bytes say that were validated when they were let in, as their digest proves. Validating takes most of the
+    /// time that [`Component::read`] does, and compilers do it themselves.
+    ///
+    /// * errors: those of [`Component::read`] but `Invalid`.
+    pub fn read_again(bytes: &[u8]) -> Result<Self, ComponentError> {
+        Self::of(prescan(bytes)?)
+    }
+
+    fn of(Scan { imports, exports, descriptors, .. }: Scan<'_>) -> Result<Self, ComponentError> {
         let schema = descriptors.map(Schema::decode).transpose()?;
         Ok(Self { imports, exports, schema })
     }
@@ -75,5 +87,22 @@ impl Component {
             return Ok(Kind::WasmCommand);
         }
         Err(ComponentError::NoEntry(self.exports.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_let_in_is_not_validated_twice_but_scanned() {
+        // A function that ends with the wrong type.
+        let text = "(component (core module (func (result i32) i64.const 1)))";
+        let bytes = wat::parse_str(text).unwrap();
+        assert!(matches!(Component::read(&bytes), Err(ComponentError::Invalid(_))));
+        let again = Component::read_again(&bytes).unwrap();
+        assert!(again.imports.is_empty() && again.exports.is_empty() && again.schema.is_none());
+        let many = wat::parse_str(format!("(component {})", "(core module)".repeat(100))).unwrap();
+        assert!(matches!(Component::read_again(&many), Err(ComponentError::TooMuch(_))));
     }
 }

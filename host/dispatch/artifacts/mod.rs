@@ -260,7 +260,7 @@ impl Artifacts {
         let looked = blocking(move || {
             let _turn = turn; // held by the work, not by its caller, who may leave
             let bytes = std::fs::read(&file)?;
-            Ok::<_, io::Error>((Digest::of(&bytes) == wanted).then(|| inspect(wanted, &bytes)))
+            Ok::<_, io::Error>((Digest::of(&bytes) == wanted).then(|| inspect_again(wanted, &bytes)))
         });
         match looked.await? {
             Ok(Some(artifact)) => {
@@ -387,9 +387,22 @@ impl Room<'_> {
 
 /// Looks into bytes without keeping or running them, whether or not they may run here.
 pub fn inspect(digest: Digest, bytes: &[u8]) -> Result<Artifact, ArtifactError> {
+    look(digest, bytes, Component::read)
+}
+
+/// The same of bytes that were looked into before they were kept under their digest.
+fn inspect_again(digest: Digest, bytes: &[u8]) -> Result<Artifact, ArtifactError> {
+    look(digest, bytes, Component::read_again)
+}
+
+fn look(
+    digest: Digest,
+    bytes: &[u8],
+    read: fn(&[u8]) -> Result<Component, ComponentError>,
+) -> Result<Artifact, ArtifactError> {
     match sniff(bytes) {
         Found::Component => {
-            let component = Component::read(bytes)?;
+            let component = read(bytes)?;
             let kind = component.kind()?;
             let Component { imports, schema, .. } = component;
             Ok(Artifact { digest, kind, schema, imports, bytes: bytes.len() as u64 })
