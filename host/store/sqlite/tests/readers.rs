@@ -7,7 +7,6 @@ use super::super::reader::Reader;
 use super::super::{Config, SqliteStore};
 use super::filled;
 use std::num::NonZeroUsize;
-use std::task::Poll;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -59,6 +58,11 @@ async fn reads_by_id_never_wait_for_searches() {
     }
 }
 
+/// 1 on a thread of the database's, 0 on the caller's own.
+fn away(_reader: &mut Reader) -> Result<i64, StoreError> {
+    Ok(i64::from(std::thread::current().name().is_some_and(|name| name.starts_with("query"))))
+}
+
 #[tokio::test]
 async fn what_is_quick_is_answered_where_it_is_asked_and_nothing_else_is() {
     let (place, system) = filled().await;
@@ -66,22 +70,14 @@ async fn what_is_quick_is_answered_where_it_is_asked_and_nothing_else_is() {
     let ask = |look: fn(&mut Reader) -> Result<i64, StoreError>| {
         Box::pin(store.read(system.clone(), Lane::Query, true, None, look))
     };
-    // The thread opens the database.
-    assert_eq!(ask(at_once).await.unwrap(), 1);
-    // Its thread may still be about to leave its place.
+    assert_eq!(ask(away).await.unwrap(), 1, "the thread opens the database");
+    // The thread may still be about to leave its place; on a busy machine an answer from memory may be late, too.
     let mut here = false;
-    for _ in 0..1_000 {
-        let mut again = ask(at_once);
-        here = matches!(futures_util::poll!(&mut again), Poll::Ready(Ok(1)));
-        if here {
-            break;
-        }
-        assert_eq!(again.await.unwrap(), 1);
+    for _ in 0..10_000 {
+        here = here || ask(away).await.unwrap() == 0;
     }
     assert!(here, "no thread is asked");
     let mut long = ask(endless);
     assert!(futures_util::poll!(&mut long).is_pending(), "it was given up");
-    let mut next = ask(at_once);
-    assert!(futures_util::poll!(&mut next).is_pending(), "a thread is asked for a while");
-    assert_eq!(next.await.unwrap(), 1);
+    assert_eq!(ask(away).await.unwrap(), 1, "a thread is asked for a while");
 }
