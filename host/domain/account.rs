@@ -126,6 +126,12 @@ pub trait Account: Send + Sync + fmt::Debug {
     /// Gives back what was booked.
     fn give_memory(&self, bytes: u64);
 
+    /// From now on something runs that will be charged when it ends: until [`Account::end`] it is not forgotten.
+    fn begin(&self);
+
+    /// What [`Account::begin`] told of has been charged.
+    fn end(&self);
+
     /// Writes down what was spent. It may go below nothing.
     fn charge(&self, what: Charge, amount: u64);
 
@@ -177,6 +183,16 @@ impl Account for Both {
         self.second.give_memory(bytes);
     }
 
+    fn begin(&self) {
+        self.first.begin();
+        self.second.begin();
+    }
+
+    fn end(&self) {
+        self.first.end();
+        self.second.end();
+    }
+
     fn charge(&self, what: Charge, amount: u64) {
         self.first.charge(what, amount);
         self.second.charge(what, amount);
@@ -223,6 +239,10 @@ impl Account for Unlimited {
     }
 
     fn give_memory(&self, _bytes: u64) {}
+
+    fn begin(&self) {}
+
+    fn end(&self) {}
 
     fn charge(&self, _what: Charge, _amount: u64) {}
 

@@ -2,14 +2,17 @@
 
 use crate::support::*;
 use collector::cli::PluginFile;
+use collector::domain::{Accounts as _, Charge, Digest, Kind};
 use collector::exec::wasm::{Config, WasmExecutor};
-use collector::exec::{Code as Program, Executor as _, Origin};
+use collector::exec::{Code as Program, ExecError, Executor as _, Origin};
 use collector::lifecycle::Lifecycle;
 use collector::node::Node;
 use collector::rpc::pb;
 use collector::rpc::pb::serve_request::ServiceDef;
+use collector::tenancy::Quotas;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use tonic::{Code, Status};
@@ -203,6 +206,26 @@ async fn a_node_without_a_compiler_says_so_and_does_not_start() {
     let node = Node::start(config).await.unwrap();
     serve(&format!("http://{}", node.address()), "acme", distinct_command(1)).await.unwrap();
     node.stop().await;
+}
+
+#[tokio::test]
+async fn w03_who_asks_together_with_one_that_is_over_its_quota_is_not_refused_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = distinct_command(1);
+    let file = folder.path().join("command.wasm");
+    std::fs::write(&file, &bytes).unwrap();
+    let quotas = Arc::new(Quotas::default());
+    let (poor, rich) = ("poor".parse().unwrap(), "rich".parse().unwrap());
+    quotas.of(&poor).charge_time(Charge::Compile, Duration::from_secs(3_600));
+    let executor =
+        WasmExecutor::new(test_config().wasm, &folder.path().join("compiled"), &[7; 32], Lifecycle::default());
+    let executor = executor.unwrap().with_accounts(quotas);
+    let code = Program { digest: Digest::of(&bytes), kind: Kind::WasmCommand, origin: Origin::File(file) };
+    // On one thread the first is first, and the second finds it under way.
+    let (first, second) = tokio::join!(executor.prepare(&poor, None, &code), executor.prepare(&rich, None, &code));
+    assert!(matches!(first, Err(ExecError::Quota(over)) if over.quota == "compile_ms_per_minute"), "{first:?}");
+    second.unwrap();
+    assert!(executor.prepare(&poor, None, &code).await.is_ok(), "what is compiled costs nothing more");
 }
 
 #[tokio::test]

@@ -229,7 +229,8 @@ async fn end(child: &mut Child) {
     }
 }
 
-/// What a process took of processors, as long as it has not been waited for. Source: proc(5), stat, utime and stime.
+/// What a process took of processors, as long as it has not been waited for. At least a tick, in which the system counts: the
+/// smallest component costs a process, too. Source: proc(5), stat, utime and stime.
 fn processor_time(id: u32) -> Duration {
     let read = || -> io::Result<Option<u64>> {
         let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
@@ -237,6 +238,6 @@ fn processor_time(id: u32) -> Duration {
         let times = fields.map(|fields| fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()));
         Ok(times.map(Iterator::sum))
     };
-    let ticks = read().ok().flatten().unwrap_or_default();
+    let ticks = read().ok().flatten().unwrap_or_default().max(1);
     Duration::from_millis(ticks.saturating_mul(1_000) / clock_ticks_per_second().max(1))
 }

@@ -32,6 +32,9 @@ pub(super) struct Program {
 const SLOW_CALLS: u32 = 16;
 /// What a program costs in memory beside its mapped code: types, tables of exports, the resolved imports.
 const PROGRAM_COST: usize = 64 << 10;
+/// How often one call waits for others who are then refused for their quotas. 4: each of them was let into the compilers'
+/// line before, so a call whose turn never comes meets a flood of them.
+const REFUSED_MAX: usize = 4;
 
 impl Program {
     /// Whether the next call is expected to take long, because one not long ago did.
@@ -116,8 +119,8 @@ impl Programs {
     ///
     /// * `namespace`: in whose turn it is compiled.
     /// * `caller`: who pays for that beside it.
-    /// * errors: `Missing`, `Imports`, `Compile`, `CompileLimit`, `Broken`, `Internal`; `Busy` if too many wait for the
-    ///   compiler.
+    /// * errors: `Missing`, `Imports`, `Compile`, `CompileLimit`, `Broken`, `Internal`; `Quota` of the two; `Busy` if too
+    ///   many wait for the compiler.
     /// * cancel: safe; loading goes on in a task of its own, so that the next call finds it.
     pub(super) async fn get(
         &self,
@@ -129,7 +132,17 @@ impl Programs {
             let (shared, namespace, caller) = (Arc::clone(&self.shared), namespace.clone(), caller.cloned());
             async move { shared.prepare(&namespace, caller.as_ref(), &code).await }
         };
-        self.ready.get(code, make).await
+        for _ in 0..REFUSED_MAX {
+            match self.ready.get(code, make).await {
+                // Perhaps it was another payer who was refused, for whom this call only waited.
+                Err(ExecError::Quota(_)) => {}
+                ready => return ready,
+            }
+            if let Some(over) = self.shared.payer(namespace, caller).and_then(|payer| payer.over(Charge::Compile)) {
+                return Err(over.into());
+            }
+        }
+        Err(ExecError::Busy)
     }
 
     /// See [`super::WasmExecutor::probe`].
@@ -150,6 +163,11 @@ impl Programs {
 }
 
 impl Shared {
+    /// Who pays for compiling.
+    fn payer(&self, namespace: &Namespace, caller: Option<&Arc<dyn Account>>) -> Option<Arc<dyn Account>> {
+        self.accounts.get().map(|accounts| Both::of(accounts.of(namespace), caller))
+    }
+
     async fn prepare(
         self: Arc<Self>,
         namespace: &Namespace,
@@ -187,7 +205,7 @@ impl Shared {
         caller: Option<&Arc<dyn Account>>,
         code: &Code,
     ) -> Result<Component, ExecError> {
-        let account = self.accounts.get().map(|accounts| Both::of(accounts.of(namespace), caller));
+        let account = self.payer(namespace, caller);
         let over = || account.as_ref().and_then(|account| account.over(Charge::Compile)).map_or(Ok(()), Err);
         over()?;
         let turn = self.compiler.turn(namespace).await?;
@@ -254,6 +272,7 @@ struct Bill {
 
 impl Bill {
     fn new(account: Arc<dyn Account>) -> Self {
+        account.begin();
         Self { account, began: Instant::now(), took: None }
     }
 
@@ -268,6 +287,7 @@ impl Drop for Bill {
     fn drop(&mut self) {
         let took = self.took.unwrap_or_else(|| self.began.elapsed());
         self.account.charge_time(Charge::Compile, took);
+        self.account.end();
     }
 }
 
@@ -289,6 +309,10 @@ mod tests {
         }
 
         fn give_memory(&self, _bytes: u64) {}
+
+        fn begin(&self) {}
+
+        fn end(&self) {}
 
         fn charge(&self, what: Charge, amount: u64) {
             assert!(matches!(what, Charge::Compile));

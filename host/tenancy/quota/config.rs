@@ -12,7 +12,8 @@ pub struct Config {
     /// Of every caller, in all namespaces together. Callers who show nothing of themselves count as one; where they are
     /// asked who they are, those of one network do, an IPv6 network being a /64.
     pub caller: CallerQuota,
-    /// Of every linked collector, for all calls that it hands over, whoever it says that made them.
+    /// Of every linked collector, for all calls that it hands over, whoever it says that made them. What runs for them is
+    /// its account's alone, so that it has more of that than a caller: see its fields.
     pub peer: CallerQuota,
     /// Namespaces, and likewise callers and peers, whose use is remembered; when there are more that were seen in the last ten
     /// seconds, those share one account. 16,384: about 16 MiB.
@@ -63,17 +64,23 @@ pub struct CallerQuota {
     /// Milliseconds that guests may keep threads in a second of time for it. No limit, as of a namespace; the rest, too, is
     /// as of one, so that spreading over many gains nothing.
     pub cpu_ms_per_second: u64,
-    /// MiB of all guests that run for it.
+    /// MiB of all guests that run for it. Of a peer 3,584: half of what the largest namespace leaves, so that one of its
+    /// tenants does not have all that is the others'.
     pub memory_mib: u64,
     /// Milliseconds of compiling in a minute, of what it uploads or calls first.
     pub compile_ms_per_minute: u64,
-    /// KiB that guests may exchange with other machines in a second for it.
+    /// KiB that guests may exchange with other machines in a second for it. Of a peer 40,960: what four namespaces may.
     pub egress_kib_per_second: u64,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        let peer = CallerQuota { concurrent_calls: 2_048, ..CallerQuota::default() };
+        let peer = CallerQuota {
+            concurrent_calls: 2_048,
+            memory_mib: 3_584,
+            egress_kib_per_second: 40_960,
+            ..CallerQuota::default()
+        };
         Self { namespace: Quota::default(), caller: CallerQuota::default(), peer, accounts: 16_384 }
     }
 }

@@ -15,7 +15,7 @@ pub use config::{BadQuota, Config, Quota};
 pub use space::Usage;
 
 use super::caller::Identity;
-use crate::domain::{Account, Accounts, Both, Ceiling, CollectorId, Exceeded, KeptFiles, Namespace, Scope};
+use crate::domain::{Account, Accounts, Ceiling, CollectorId, Exceeded, KeptFiles, Namespace, Scope};
 use arc_swap::ArcSwap;
 use space::{Held, Space};
 use std::collections::BTreeMap;
@@ -142,9 +142,10 @@ impl Visit {
         self.first.get().map(|(first, _)| first)
     }
 
-    /// Who pays for what runs for it, beside the namespace: the caller, and the peer that speaks for it.
+    /// Who pays for what runs for it, beside the namespace: the caller, or the peer that hands it over. Not that one's
+    /// callers: who they are is its word, they share a few accounts, and one would pay for what another had run.
     pub(super) fn payer(&self) -> Arc<dyn Account> {
-        Both::of(self.caller.account(), self.peer.as_ref().map(Held::account).as_ref())
+        self.peer.as_ref().unwrap_or(&self.caller).account()
     }
 
     fn is_in(&self, namespace: &Namespace) -> bool {
@@ -238,6 +239,7 @@ impl<K: Clone + Eq + Hash> Book<K> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Charge;
 
     fn name(text: &str) -> Namespace {
         text.parse().unwrap()
@@ -304,6 +306,23 @@ mod tests {
     }
 
     #[test]
+    fn m02_a_peer_pays_for_what_runs_for_those_who_call_it() {
+        let quotas = quotas(|config| (config.caller.memory_mib, config.peer.memory_mib) = (1, 2));
+        let b: CollectorId = "b".parse().unwrap();
+        // The same caller, as far as its collector says.
+        let enter = || quotas.enter(&Identity::Afar(b.clone(), 1), Some(&b)).unwrap();
+        let (one, other) = (enter(), enter());
+        assert!(one.payer().take_memory(2 << 20).is_ok(), "at the peer's, above a caller's");
+        assert_eq!(other.payer().take_memory(1).unwrap_err().scope, Scope::Peer);
+        one.payer().charge_time(Charge::Egress, Duration::from_secs(3_600));
+        assert_eq!(other.payer().over(Charge::Egress).unwrap().scope, Scope::Peer);
+        assert_eq!(other.payer().far_over(Charge::Egress), None, "others' calls go on");
+        let here = quotas.enter(&Identity::Anonymous, None).unwrap();
+        assert_eq!(here.payer().take_memory((1 << 20) + 1).unwrap_err().scope, Scope::Caller);
+        assert!(here.payer().take_memory(1 << 20).is_ok());
+    }
+
+    #[test]
     fn a_flood_of_names_shares_one_account_and_is_forgotten() {
         let quotas = quotas(|config| {
             config.accounts = 4;
@@ -315,10 +334,18 @@ mod tests {
         assert_eq!(quotas.spaces.all.load().len(), 4);
         quotas.spaces.forget(Duration::ZERO);
         assert_eq!(quotas.spaces.all.load().len(), 4, "who is used is not forgotten");
+        let debtor = quotas.of(&name("n0"));
+        debtor.begin();
         drop(held);
         quotas.spaces.forget(Duration::ZERO);
+        assert_eq!(quotas.spaces.all.load().len(), 1, "nor who is still to be charged");
+        debtor.charge_time(Charge::Compile, Duration::from_secs(3_600));
+        debtor.end();
+        quotas.spaces.forget(Duration::ZERO);
+        assert!(quotas.of(&name("n0")).over(Charge::Compile).is_some(), "nor who owes");
+        quotas.spaces.forget(Duration::ZERO);
         assert!(quotas.admit(None, &name("n5")).is_ok());
-        assert_eq!(quotas.spaces.all.load().len(), 1, "those that nobody used are gone");
+        assert_eq!(quotas.spaces.all.load().len(), 2, "those that nobody used are gone");
     }
 
     #[test]

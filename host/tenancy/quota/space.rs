@@ -26,6 +26,8 @@ pub(super) struct Space {
     /// When it was last used, in nanoseconds after `began`.
     used: AtomicU64,
     running: AtomicU64,
+    /// What will be charged to it when it ends.
+    pending: AtomicU64,
     memory: AtomicU64,
     cpu: Spent,
     compile: Spent,
@@ -98,6 +100,7 @@ impl Space {
             began: Instant::now(),
             used: AtomicU64::new(0),
             running: AtomicU64::new(0),
+            pending: AtomicU64::new(0),
             memory: AtomicU64::new(0),
             cpu: Spent::default(),
             compile: Spent::default(),
@@ -160,7 +163,7 @@ impl Space {
     pub(super) fn is_idle(&self, patience: Duration) -> bool {
         let rests = self.began.elapsed().saturating_sub(Duration::from_nanos(self.used.load(Ordering::Relaxed)));
         let spent = [&self.cpu, &self.compile, &self.egress];
-        let counts = [&self.running, &self.memory];
+        let counts = [&self.running, &self.pending, &self.memory];
         rests > patience
             && counts.iter().all(|count| count.load(Ordering::Relaxed) == 0)
             && spent.iter().all(|spent| spent.debt.is_paid())
@@ -214,6 +217,14 @@ impl Account for Space {
         self.memory.fetch_sub(bytes, Ordering::Relaxed);
     }
 
+    fn begin(&self) {
+        self.pending.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn end(&self) {
+        self.pending.fetch_sub(1, Ordering::Relaxed);
+    }
+
     fn charge(&self, what: Charge, amount: u64) {
         let (spent, _, _, rate) = self.spent(what);
         spent.total.fetch_add(amount, Ordering::Relaxed);
@@ -225,7 +236,11 @@ impl Account for Space {
     }
 
     fn far_over(&self, what: Charge) -> Option<Exceeded> {
-        self.over_by(what, 2)
+        match self.scope {
+            Scope::Namespace | Scope::Caller => self.over_by(what, 2),
+            // Many callers: what one of them spent ends nothing that runs for the others, all wait before their next.
+            Scope::Peer => None,
+        }
     }
 
     fn ceiling(&self) -> Ceiling {
