@@ -134,6 +134,8 @@ pub(super) async fn tend<C: GracefulConnection>(
     };
     let mut unread = pin!(activity.0.answers.tend());
     let grace = tokio::select! {
+        // First: what was asked before it was told to close is answered.
+        biased;
         ended = connection.as_mut() => return ended,
         () = &mut unread => None,
         () = drain.cancelled() => None,

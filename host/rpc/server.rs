@@ -43,6 +43,9 @@ use tonic::body::Body;
 /// How long the node waits to accept again after the system refused: connections that end give descriptors back.
 const EXHAUSTED: Duration = Duration::from_millis(50);
 
+/// Connections that wait to be accepted at most: what tokio asks of the system.
+const BACKLOG: usize = 1_024;
+
 /// Why the node cannot listen.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
@@ -174,39 +177,53 @@ impl Server {
         if let Some(tls) = &host.tls {
             drop(lifecycle.spawn(Arc::clone(tls).keep_fresh(lifecycle.clone())));
         }
+        let let_in = async |stream, address| match admission.admit(address).await {
+            Ok(place) => {
+                let (host, cut, counted) = (host.clone(), open.cut.clone(), open.open.token());
+                drop(lifecycle.spawn(async move {
+                    if let Some(Err(why)) = cut.run_until_cancelled(host.serve(stream, address, &place)).await {
+                        tracing::debug!(why, "connection ended");
+                    }
+                    drop((place, counted));
+                }));
+            }
+            Err(why) => admission.count(why),
+        };
         loop {
             let accepted = tokio::select! {
                 biased;
                 () = lifecycle.draining() => break,
                 accepted = self.listener.accept() => accepted,
             };
-            let (stream, address) = match accepted {
-                Ok((stream, peer)) => (stream, peer.ip()),
+            match accepted {
+                Ok((stream, peer)) => let_in(stream, peer.ip()).await,
                 Err(why) => {
                     tracing::debug!(%why, "cannot accept a connection");
                     admission.count(Closed::Exhausted);
                     tokio::time::sleep(EXHAUSTED).await;
-                    continue;
                 }
-            };
-            let place = match admission.admit(address).await {
-                Ok(place) => place,
-                Err(why) => {
-                    admission.count(why);
-                    continue;
-                }
-            };
-            let (host, cut, counted) = (host.clone(), open.cut.clone(), open.open.token());
-            drop(lifecycle.spawn(async move {
-                if let Some(Err(why)) = cut.run_until_cancelled(host.serve(stream, address, &place)).await {
-                    tracing::debug!(why, "connection ended");
-                }
-                drop((place, counted));
-            }));
+            }
         }
-        drop(self.listener);
+        // Reset, they could not tell whether their calls began.
+        let late = async {
+            for (stream, address) in connected(self.listener) {
+                let_in(stream, address).await;
+            }
+        };
+        let _ = timeout(CLOSING, late).await; // longer only in a flood of newcomers
         open.end(Duration::from_millis(self.config.grace_ms), &lifecycle).await;
     }
+}
+
+/// Those whom the system has connected when the port closes, which it does with them: at most as many as may wait there.
+/// Asked of the system itself, as the runtime knows of a newcomer only once it was told.
+fn connected(listener: TcpListener) -> impl Iterator<Item = (TcpStream, IpAddr)> {
+    let listener = listener.into_std();
+    (0..BACKLOG).map_while(move |_| {
+        let (stream, peer) = listener.as_ref().ok()?.accept().ok()?;
+        stream.set_nonblocking(true).ok()?;
+        Some((TcpStream::from_std(stream).ok()?, peer.ip()))
+    })
 }
 
 /// What every connection is served with. Clones share it.

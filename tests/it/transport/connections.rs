@@ -5,6 +5,8 @@ use super::{Victim, serves};
 use crate::support::*;
 use collector::cli::NodeClient;
 use collector::rpc::pb;
+use std::io::Write as _;
+use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -96,6 +98,34 @@ async fn connections_of_everybody_below_at_and_above_the_limit() {
     assert!(holds(6).await.is_none(), "the fifth is closed at once, whoever it is");
     held.pop();
     until("its place is free", async || holds(6).await.is_some()).await;
+}
+
+#[tokio::test] // One thread: the node takes in nobody while this one connects.
+async fn who_had_connected_when_a_node_stops_is_answered() {
+    let mut node = TestNode::start().await;
+    let address: SocketAddr = node.address().split("://").last().unwrap().parse().unwrap();
+    let connected = |said: &[u8]| {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        stream.write_all(said).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        TcpStream::from_std(stream).unwrap()
+    };
+    let call = [open_call(1, "/collector.CollectionService/Meta"), frame(DATA, END_STREAM, 1, &prefix(false, 0))];
+    let call = [hello(&[]), call.concat()].concat();
+    let plain: Vec<_> = (0..10).map(|_| connected(b"GET /none HTTP/1.1\r\nhost: a\r\n\r\n")).collect();
+    let multiplexed: Vec<_> = (0..10).map(|_| Raw::greeted(connected(&call))).collect();
+    let answers = async {
+        for (number, mut stream) in plain.into_iter().enumerate() {
+            let mut said = Vec::new();
+            let read = timeout(PATIENCE, stream.read_to_end(&mut said)).await.expect("the node closes it");
+            assert!(said.starts_with(b"HTTP/1.1 404"), "{number}: {read:?} {said:?}");
+        }
+        for (number, mut raw) in multiplexed.into_iter().enumerate() {
+            let answer = raw.answer(1).await;
+            assert_eq!(answer.unwrap_or_default().get("grpc-status").map(String::as_str), Some("0"), "{number}");
+        }
+    };
+    tokio::join!(node.node.take().unwrap().stop(), answers);
 }
 
 #[tokio::test]

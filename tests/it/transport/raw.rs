@@ -68,12 +68,14 @@ impl Raw {
     }
 
     pub async fn over(stream: TcpStream, settings: &[(u16, u32)]) -> Self {
-        let payload: Vec<u8> =
-            settings.iter().flat_map(|(id, value)| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat()).collect();
-        let mut raw = Self { stream, read: Vec::new(), decoder: hpack::Decoder::new() };
-        let hello = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(SETTINGS, 0, 0, &payload)].concat();
-        raw.send(&hello).await.unwrap();
+        let mut raw = Self::greeted(stream);
+        raw.send(&hello(settings)).await.unwrap();
         raw
+    }
+
+    /// Of a connection on which [`hello`] was said.
+    pub fn greeted(stream: TcpStream) -> Self {
+        Self { stream, read: Vec::new(), decoder: hpack::Decoder::new() }
     }
 
     pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -176,6 +178,13 @@ impl Raw {
             }
         }
     }
+}
+
+/// The preface and settings.
+pub fn hello(settings: &[(u16, u32)]) -> Vec<u8> {
+    let payload: Vec<u8> =
+        settings.iter().flat_map(|(id, value)| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat()).collect();
+    [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(SETTINGS, 0, 0, &payload)].concat()
 }
 
 pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
