@@ -27,15 +27,15 @@ impl Default for Headroom {
 impl Headroom {
     /// Whether the volume of a file or folder has less. Where that cannot be asked it has not.
     pub fn is_short(self, at: &Path) -> bool {
-        self.headroom_mib > 0 && statvfs(at).is_ok_and(|volume| self.is_more_than(&volume))
+        self.headroom_mib > 0 && statvfs(at).is_ok_and(|volume| self.is_missing_on(&volume))
     }
 
     /// The same, of something that is open.
     pub fn is_short_at(self, at: impl AsFd) -> bool {
-        self.headroom_mib > 0 && fstatvfs(at).is_ok_and(|volume| self.is_more_than(&volume))
+        self.headroom_mib > 0 && fstatvfs(at).is_ok_and(|volume| self.is_missing_on(&volume))
     }
 
-    fn is_more_than(self, volume: &StatVfs) -> bool {
+    fn is_missing_on(self, volume: &StatVfs) -> bool {
         let bytes = |blocks: u64| blocks.saturating_mul(volume.f_frsize);
         let wanted = self.headroom_mib.saturating_mul(1 << 20).min(bytes(volume.f_blocks) / SHARE);
         bytes(volume.f_bavail) < wanted

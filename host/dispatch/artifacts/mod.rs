@@ -26,6 +26,7 @@ use moka::future::Cache;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -313,10 +314,26 @@ impl Artifacts {
         Code { digest, kind, origin: Origin::File(self.index().path(namespace, &digest)) }
     }
 
-    /// Removes an artifact whose file turned out to be gone or damaged, so that it can be uploaded again.
+    /// Removes an artifact whose file turned out to be gone or damaged, so that it can be uploaded again. It is looked at
+    /// once more: others found it so as well, and it may have been uploaded since.
     pub async fn forget(&self, permit: &Permit, digest: &Digest) {
+        let Ok(turn) = self.turn().await else { return };
         let (index, namespace, digest) = (Arc::clone(&self.index), permit.namespace().clone(), *digest);
-        let _ = blocking(move || lock(&index).remove(&namespace, &digest)).await;
+        let look = move || {
+            let _turn = turn; // a whole file is in memory
+            let path = lock(&index).path(&namespace, &digest);
+            let seen = identity(&path);
+            let gone = match std::fs::read(&path) {
+                Ok(bytes) => Digest::of(&bytes) != digest,
+                // Too many open files, say: nothing is wrong with the artifact.
+                Err(why) => why.kind() == io::ErrorKind::NotFound,
+            };
+            let mut index = lock(&index);
+            if gone && identity(&path) == seen {
+                index.remove(&namespace, &digest);
+            }
+        };
+        let _ = blocking(look).await;
     }
 
     /// Decides the kind and reads the descriptors. CPU work on hostile bytes, so off the I/O threads and in turns.
@@ -358,6 +375,12 @@ impl Artifacts {
     fn index(&self) -> MutexGuard<'_, Index> {
         lock(&self.index)
     }
+}
+
+/// Tells a file from one that took its place, which was made or renamed later; `None` if there is none.
+fn identity(path: &Path) -> Option<(u64, i64, i64)> {
+    let file = std::fs::symlink_metadata(path).ok()?;
+    Some((file.ino(), file.ctime(), file.ctime_nsec()))
 }
 
 fn lock(index: &Mutex<Index>) -> MutexGuard<'_, Index> {
@@ -417,4 +440,33 @@ fn look(
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ArtifactError> {
     tokio::task::spawn_blocking(work).await.map_err(|gone| ArtifactError::Io(gone.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tenancy::{Caller, Tenancy, Verb};
+
+    #[tokio::test]
+    async fn only_what_is_gone_or_damaged_is_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let artifacts =
+            Artifacts::open(folder.path(), &Config::default(), Vec::new(), Box::new(|_, _| Ok(()))).unwrap();
+        let permit =
+            Tenancy::default().authorize(&Caller::anonymous(), &"acme".parse().unwrap(), Verb::Operate).unwrap();
+        let text = r#"(component (instance $run) (export "wasi:cli/run@0.2.3" (instance $run)))"#;
+        let bytes = Bytes::from(wat::parse_str(text).unwrap());
+        let digest = Digest::of(&bytes);
+        let file = folder.path().join("acme").join(digest.to_string());
+        artifacts.admit(&permit, bytes.clone()).await.unwrap();
+        artifacts.forget(&permit, &digest).await;
+        assert!(artifacts.find(&permit, &digest).await.is_ok(), "whoever said so looked before it was uploaded");
+        std::fs::write(&file, &bytes[1..]).unwrap();
+        artifacts.forget(&permit, &digest).await;
+        assert!(matches!(artifacts.find(&permit, &digest).await, Err(ArtifactError::NotFound)) && !file.exists());
+        artifacts.admit(&permit, bytes).await.unwrap();
+        std::fs::remove_file(&file).unwrap();
+        artifacts.forget(&permit, &digest).await;
+        assert!(matches!(artifacts.find(&permit, &digest).await, Err(ArtifactError::NotFound)));
+    }
 }

@@ -1,12 +1,12 @@
 //! Deploying, activating, taking away.
 
 use super::error::DeployError;
+use super::plan::{Plan, missing, powers};
 use super::{Deployment, Deployments, Version, record};
 use crate::dispatch::artifacts::{Artifact, Stored};
 use crate::domain::{DeploymentName, Digest, Exceeded, ImageRef, Namespace, Scope, ServiceName};
-use crate::exec::wasm::{Import, import};
 use crate::exec::{Code, ExecError, Origin};
-use crate::registry::{Change, Edit, RegistryError, Snapshot, Staged, now};
+use crate::registry::{Edit, RegistryError, Snapshot, Staged, now};
 use crate::store::{Change as StoreChange, StoreError};
 use crate::tenancy::{Grant, Grants, Permit, Quota, Refused};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -47,28 +47,6 @@ struct New {
     grants: Vec<Grant>,
 }
 
-/// What a deployment changes.
-#[derive(Debug)]
-pub struct Plan {
-    /// Services and methods that differ from what is registered.
-    pub changes: Vec<Change>,
-    /// Why it cannot be done.
-    pub breaking: Vec<String>,
-    /// What the component imports.
-    pub powers: Vec<Power>,
-}
-
-/// One import of a component.
-#[derive(Debug)]
-pub struct Power {
-    /// As the component names it.
-    pub import: String,
-    /// Whether the deployment has it.
-    pub granted: bool,
-    /// The kind of grant that it takes; `None`: none, or no grant gives it.
-    pub grant: Option<&'static str>,
-}
-
 /// What a deployment did, or would do.
 #[derive(Debug)]
 pub struct Deployed {
@@ -76,28 +54,6 @@ pub struct Deployed {
     pub deployment: Option<(Arc<Deployment>, u32)>,
     /// The difference.
     pub plan: Plan,
-}
-
-/// What code wants of the node, and whether it has it under these grants.
-pub fn powers(imports: &[String], grants: &Grants) -> Vec<Power> {
-    let power = |name: &String| {
-        let (granted, grant) = match import(name) {
-            Import::Free => (true, None),
-            Import::ByGrant(kind) => (grants.has(kind), Some(kind)),
-            Import::Unknown => (false, None),
-        };
-        Power { import: name.clone(), granted, grant }
-    };
-    imports.iter().map(power).collect()
-}
-
-/// The imports that are not given.
-fn missing(powers: &[Power]) -> Vec<String> {
-    let words = |power: &Power| match power.grant {
-        Some(kind) => format!("{} (needs a grant {kind}=...)", power.import),
-        None => power.import.clone(),
-    };
-    powers.iter().filter(|power| !power.granted).map(words).collect()
 }
 
 impl Deployments {

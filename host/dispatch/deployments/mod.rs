@@ -6,10 +6,12 @@
 
 mod change;
 mod error;
+mod plan;
 mod record;
 
-pub use change::{Deployed, GrantChange, Order, Plan, Power, powers};
+pub use change::{Deployed, GrantChange, Order};
 pub use error::DeployError;
+pub use plan::{Plan, Power, powers};
 
 use super::artifacts::Artifacts;
 use crate::domain::{DeploymentName, Digest, ImageRef, Kind, Namespace};
